@@ -1,0 +1,214 @@
+"""What a reader says of a recording: its channels, its split units, its bytes and their fates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Int64Array = npt.NDArray[np.int64]
+UInt8Array = npt.NDArray[np.uint8]
+
+Format = Literal["mcap", "ros1bag", "rosbag2_db3", "mdf4"]
+Fate = Literal["decoded", "quarantined", "skipped"]
+
+
+class Source(Protocol):
+    """Random access to the bytes of one object on any storage."""
+
+    uri: str
+    size: int
+
+    def read_at(self, offset: int, length: int) -> memoryview:
+        """Read exactly `length` bytes at `offset`; raises DecodeError TRUNCATED past the end."""
+        ...
+
+    def local_path(self) -> str:
+        """Path of a local copy, for libraries that open files themselves."""
+        ...
+
+
+@attrs.frozen
+class Schema:
+    """A message definition as it stands in the file; `hash` is over name, encoding and data."""
+
+    id: int
+    name: str
+    encoding: str
+    data: bytes
+    hash: str
+
+
+@attrs.frozen
+class Channel:
+    """A (topic, schema, encoding) of a recording, or a channel group of an MDF file.
+
+    `message_count` is what the file declares; None where it declares nothing.
+    """
+
+    id: int
+    topic: str
+    message_encoding: str
+    schema_id: int
+    metadata: Mapping[str, str] = attrs.field(factory=dict)
+    message_count: int | None = None
+
+
+@attrs.frozen
+class Unit:
+    """A byte range that decodes on its own: an MCAP or bag chunk, a data block, a row range.
+
+    `offset` and `length` are bytes in the file (for db3: first rowid and number of rows).
+    `start_ns`/`end_ns` are log times of the recorder's clock, both inclusive.
+    """
+
+    index: int
+    offset: int
+    length: int
+    compression: str = ""
+    uncompressed_size: int | None = None
+    start_ns: int | None = None
+    end_ns: int | None = None
+    message_count: int | None = None
+    channel_counts: Mapping[int, int] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Attachment:
+    """A file inside the recording. The name is shown escaped and never becomes a path."""
+
+    name: str
+    media_type: str
+    offset: int
+    length: int
+    log_time_ns: int | None = None
+
+
+@attrs.frozen
+class Finding:
+    """Something a reader must say of a file: a flag, a loss, a damage.
+
+    `lost_messages` None with `loses=True` means lost but unknown how many.
+    """
+
+    code: str
+    detail: str
+    offset: int | None = None
+    loses: bool = False
+    lost_messages: int | None = 0
+
+
+@attrs.frozen
+class LedgerEntry:
+    """The fate of a byte range [offset, offset + length) of a recording."""
+
+    offset: int
+    length: int
+    fate: Fate
+    reason_code: str = ""
+    detail: str = ""
+    messages_declared: int | None = 0
+    messages_written: int = 0
+    messages_bad: int = 0
+    messages_lost: int | None = 0
+
+
+@attrs.frozen
+class BadMessage:
+    """A message that would not decode; `first_bytes` holds at most 1,024 bytes of it."""
+
+    channel_id: int
+    topic: str
+    unit_offset: int
+    offset: int
+    log_time_ns: int | None
+    error_class: str
+    error: str
+    first_bytes: bytes
+
+
+@attrs.frozen
+class RecordingIndex:
+    """Everything a reader knows of a recording before it decodes a payload.
+
+    Attributes:
+        format: The container.
+        profile: As the file states it, e.g. "ros2".
+        library: The writer, as the file states it.
+        start_ns: First log time, recorder's clock; None when there is no message.
+        end_ns: Last log time, recorder's clock, inclusive.
+        structure: Fates of the bytes outside the units (header, summary, index, footer).
+        integrity: "CRC" where the format's checksums cover the messages, else "NONE".
+        messages_declared: What the file's own statistics say; None where it has none.
+    """
+
+    format: Format
+    profile: str
+    library: str
+    start_ns: int | None
+    end_ns: int | None
+    schemas: tuple[Schema, ...]
+    channels: tuple[Channel, ...]
+    units: tuple[Unit, ...]
+    attachments: tuple[Attachment, ...] = ()
+    metadata: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    messages_declared: int | None = None
+    integrity: str = "NONE"
+    findings: tuple[Finding, ...] = ()
+    structure: tuple[LedgerEntry, ...] = ()
+
+
+@attrs.frozen(eq=False)
+class MessageBatch:
+    """Messages of one channel whose payloads stay in one shared byte arena.
+
+    Attributes:
+        channel_id: The channel.
+        arena: (B,) uint8; valid only until the next batch is asked for (it is reused).
+        starts: (N,) int64, start of each payload in the arena.
+        lengths: (N,) int64, bytes of each payload.
+        log_time_ns: (N,) int64, recorder's clock.
+        publish_time_ns: (N,) int64, publisher's clock (equal to log time where not recorded).
+        sequence: (N,) int64, as recorded, or the ordinal within the channel.
+        unit_offset: (N,) int64, file offset of the compressed unit (chunk record) the message is
+            in, -1 where it stands in the file itself; for db3 the rowid.
+        payload_offset: (N,) int64, start of the payload within the uncompressed unit, or in the
+            file where unit_offset is -1; for db3 0.
+    """
+
+    channel_id: int
+    arena: UInt8Array
+    starts: Int64Array
+    lengths: Int64Array
+    log_time_ns: Int64Array
+    publish_time_ns: Int64Array
+    sequence: Int64Array
+    unit_offset: Int64Array
+    payload_offset: Int64Array
+
+
+@attrs.frozen(eq=False)
+class MessageGroup:
+    """What a container reader yields: the messages of some consecutive units, and their fates."""
+
+    batches: tuple[MessageBatch, ...]
+    ledger: tuple[LedgerEntry, ...]
+    bad: tuple[BadMessage, ...] = ()
+
+
+@attrs.frozen(eq=False)
+class TableGroup:
+    """What decode yields: rows by table (without `silver.`), the ledger, and the bad messages.
+
+    `rows_by_channel` counts the *messages* that were written, for the balance of the ledger (one
+    message may give several rows, as a TFMessage does).
+    """
+
+    tables: tuple[tuple[str, pa.RecordBatch], ...]
+    ledger: tuple[LedgerEntry, ...]
+    bad: tuple[BadMessage, ...] = ()
+    rows_by_channel: Mapping[int, int] = attrs.field(factory=dict)
