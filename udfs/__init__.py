@@ -1,0 +1,1 @@
+"""The hot path: bytes to Arrow. No Spark, no Dagster, no pandas."""

@@ -1,0 +1,132 @@
+"""One way into every container: index a recording, decode it to rows by table, follow pointers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Literal
+
+import pyarrow as pa
+
+from contracts.errors import UnsupportedFormatError
+from contracts.recording import (
+    Channel,
+    Format,
+    Int64Array,
+    RecordingIndex,
+    Source,
+    TableGroup,
+    Unit,
+)
+from udfs.decode.context import DecodeContext
+from udfs.decode.messages import plan_of_channel, table_groups
+from udfs.decode.pointers import payloads_at
+from udfs.decode.sniff import sniff
+
+DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION"]
+_MODULES: Mapping[Format, str] = {
+    "mcap": "udfs.decode.mcap",
+    "ros1bag": "udfs.decode.ros1bag",
+    "rosbag2_db3": "udfs.decode.rosbag2",
+    "mdf4": "udfs.decode.mdf4",
+}
+
+
+def index_recording(source: Source) -> RecordingIndex:
+    """Read what a recording says of itself, whatever its container.
+
+    Raises:
+        DecodeError: EMPTY, BAD_MAGIC, or the container's own reasons when nothing can be decoded.
+        UnsupportedFormatError: A known format that no reader here takes, or no recording at all.
+    """
+    found = sniff(source)
+    if found.kind != "recording":
+        what = f"a {found.kind} ({found.format}) is no recording"
+        raise UnsupportedFormatError(what, code="NOT_A_RECORDING", uri=source.uri)
+    index: RecordingIndex = _reader_of(found.format).index_recording(source)
+    return index
+
+
+def iter_table_groups(
+    source: Source,
+    index: RecordingIndex,
+    *,
+    context: DecodeContext,
+    units: Sequence[Unit] | None = None,
+    selection: Collection[int] | None = None,
+) -> Iterator[TableGroup]:
+    """Decode a recording, or some of its units, to rows by silver table.
+
+    Args:
+        source: The recording.
+        index: From `index_recording`, or rebuilt from the bronze tables.
+        context: Values that go into every row.
+        units: Units to decode; all by default. Each is in exactly one group's ledger.
+        selection: Channel ids to decode; all by default. The rest is skipped and said so.
+
+    Yields:
+        Groups of about 32 MB of payload; their ledgers balance by themselves.
+    """
+    reader = _reader_of(index.format)
+    if index.format == "mdf4":
+        yield from reader.iter_table_groups(source, index, units=units, context=context)
+        return
+    groups = reader.iter_message_groups(source, index, units=units, channels=selection)
+    yield from table_groups(groups, index=index, context=context)
+
+
+def table_of_channel(
+    index: RecordingIndex, channel: Channel, *, table_names: Mapping[str, str] | None = None
+) -> tuple[str, pa.Schema | None, DecodeStatus]:
+    """Silver table of a channel, its Arrow schema, and whether its messages decode.
+
+    Follows from the definitions alone, so tables can be made before anything is decoded. Messages
+    of a channel that is not DECODED go to `raw_messages`.
+    """
+    if index.format == "mdf4":
+        answer: tuple[str, pa.Schema | None, DecodeStatus] = _reader_of("mdf4").table_of_channel(
+            index, channel
+        )
+        return answer
+    plan = plan_of_channel(index, channel, table_names=table_names or {})
+    return plan.table, plan.schema, plan.status
+
+
+def resolve_pointers(
+    source: Source,
+    *,
+    format: Format,  # noqa: A002  the column's name
+    unit_offset: Int64Array,
+    data_offset: Int64Array,
+    data_length: Int64Array,
+) -> pa.BinaryArray:
+    """Read the bytes that pointers name; each unit is read and decompressed once.
+
+    Args:
+        source: The recording the pointers were made from.
+        format: Its container.
+        unit_offset: (N,) as in `silver.images` and `silver.point_clouds`.
+        data_offset: (N,) start within the uncompressed unit, or in the file.
+        data_length: (N,) bytes.
+
+    Returns:
+        (N,) binary, in the order asked for.
+
+    Raises:
+        DecodeError: TRUNCATED, a pointer leads outside its unit; or the unit is damaged.
+    """
+    return payloads_at(
+        source,
+        read_units=_reader_of(format).read_units,
+        unit_offset=unit_offset,
+        data_offset=data_offset,
+        data_length=data_length,
+    )
+
+
+def _reader_of(name: str) -> ModuleType:
+    """Reader of a container, imported when it is first needed: some are heavy."""
+    if name not in _MODULES:
+        raise UnsupportedFormatError(f"format {name!r}")
+    return importlib.import_module(_MODULES[name])  # type: ignore[index]

@@ -1,0 +1,105 @@
+"""What an object is, told from its bytes and never from its name."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Literal
+
+import attrs
+
+from contracts.errors import DecodeError, UnsupportedFormatError
+from contracts.recording import Source
+
+Kind = Literal["recording", "bus_definition", "recording_metadata", "upload_manifest", "unknown"]
+
+_HEAD_BYTES = 64 << 10
+_MAX_MANIFEST_BYTES = 16 << 20
+_MCAP = b"\x89MCAP0\r\n"
+_SQLITE = b"SQLite format 3\x00"
+_MDF_VERSION = slice(8, 16)
+_DBC_SECTION = re.compile(
+    rb"^[ \t]*(VERSION[ \t]+\"|NS_[ \t]*:|BS_[ \t]*:|BU_[ \t]*:|BO_[ \t]+\d)", re.MULTILINE
+)
+_DBC_SURE = re.compile(
+    rb"^[ \t]*(BU_[ \t]*:|BO_[ \t]+\d+[ \t]+\w+[ \t]*:|BS_[ \t]*:)", re.MULTILINE
+)
+_ASC_LOG = re.compile(rb"\A\s*(date [A-Z][a-z]{2} |base (hex|dec)\b|// version \d)", re.IGNORECASE)
+
+
+@attrs.frozen
+class Sniffed:
+    """What an object is: its kind, and the format within the kind."""
+
+    kind: Kind
+    format: str
+
+
+def sniff(source: Source) -> Sniffed:
+    """Tell what an object is from its content.
+
+    Raises:
+        DecodeError: EMPTY, no bytes at all; BAD_MAGIC with the first 16 bytes, nothing known.
+        UnsupportedFormatError: UNSUPPORTED_FORMAT, known but not served.
+    """
+    if source.size == 0:
+        raise DecodeError("the object has no bytes", code="EMPTY", uri=source.uri)
+    head = bytes(source.read_at(0, min(_HEAD_BYTES, source.size)))
+    found = _from_magic(head, source.uri) or _from_text(head, source)
+    if found is None:
+        what = f"no known format begins with {head[:16].hex(' ')}"
+        raise DecodeError(what, code="BAD_MAGIC", uri=source.uri, offset=0)
+    return found
+
+
+def _from_magic(head: bytes, uri: str) -> Sniffed | None:
+    if head.startswith(_MCAP):
+        return Sniffed("recording", "mcap")
+    if head.startswith(b"\x89MCAP"):
+        raise _unsupported(f"MCAP version {head[5:6]!r}", uri)
+    if head.startswith(b"#ROSBAG V2.0"):
+        return Sniffed("recording", "ros1bag")
+    if head.startswith((b"#ROSBAG V", b"#ROSRECORD")):
+        raise _unsupported(f"bag of version {head.splitlines()[0][:20].decode('latin-1')}", uri)
+    if head.startswith(_SQLITE):
+        if b"topics" in head and b"messages" in head:
+            return Sniffed("recording", "rosbag2_db3")
+        raise _unsupported("SQLite database that is no bag", uri)
+    if head[:8] in (b"MDF     ", b"UnFinMF "):
+        if head[_MDF_VERSION].lstrip().startswith(b"4"):
+            return Sniffed("recording", "mdf4")
+        raise _unsupported(f"MDF version {head[_MDF_VERSION].decode('latin-1').strip()}", uri)
+    if head.startswith(b"LOGG"):
+        raise _unsupported("Vector BLF log", uri)
+    return None
+
+
+def _from_text(head: bytes, source: Source) -> Sniffed | None:
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    if b"<AUTOSAR" in text:
+        return Sniffed("bus_definition", "arxml")
+    if re.search(rb"^rosbag2_bagfile_information\s*:", text, re.MULTILINE):
+        return Sniffed("recording_metadata", "rosbag2_metadata")
+    if text.lstrip().startswith(b"{"):
+        return _from_json(text, source)
+    if _ASC_LOG.search(text):
+        raise _unsupported("Vector ASC log", source.uri)
+    if b"\x00" not in text and (_DBC_SURE.search(text) or len(set(_DBC_SECTION.findall(text))) > 1):
+        return Sniffed("bus_definition", "dbc")
+    return None
+
+
+def _from_json(text: bytes, source: Source) -> Sniffed | None:
+    if b"drivelake_manifest" not in text or source.size > _MAX_MANIFEST_BYTES:
+        return None
+    try:
+        value = json.loads(bytes(source.read_at(0, source.size)))
+    except ValueError:
+        return None
+    if isinstance(value, dict) and "drivelake_manifest" in value:
+        return Sniffed("upload_manifest", "upload_manifest")
+    return None
+
+
+def _unsupported(what: str, uri: str) -> UnsupportedFormatError:
+    return UnsupportedFormatError(what, uri=uri)

@@ -1,0 +1,220 @@
+"""Random access to the bytes of an object: mapped files on disk, ranged reads on S3."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+import pyarrow.fs as pafs
+
+from contracts.errors import DecodeError, UnsupportedFormatError
+from contracts.recording import Source
+
+READ_AHEAD_BYTES = 8 << 20
+_COPY_BYTES = 16 << 20
+
+
+class OpenSource:
+    """A source that holds a file or connection open until `close`; a context manager.
+
+    Attributes:
+        uri: As it was opened.
+        size: Bytes in the object.
+    """
+
+    uri: str
+    size: int
+
+    def read_at(self, offset: int, length: int) -> memoryview:
+        """Read exactly `length` bytes at `offset`.
+
+        Raises:
+            DecodeError: TRUNCATED, the range does not lie inside the object.
+        """
+        if offset < 0 or length < 0 or offset + length > self.size:
+            what = f"{length} bytes wanted, the object has {self.size}"
+            raise DecodeError(what, code="TRUNCATED", uri=self.uri, offset=offset)
+        return self._read(offset, length)
+
+    def _read(self, offset: int, length: int) -> memoryview:
+        raise NotImplementedError
+
+    def local_path(self) -> str:
+        """Path of a local copy that lives until `close`."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of the file or connection, and of the local copy if one was made."""
+
+    def __enter__(self) -> Self:
+        """Enter the block that closes the source."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Close the source."""
+        self.close()
+
+
+class MappedSource(OpenSource):
+    """A file on disk, mapped: reads copy nothing."""
+
+    def __init__(self, path: Path, *, uri: str) -> None:
+        """Map the file at `path`; OSError if it can't be read."""
+        self.uri = uri
+        self._path = path
+        with path.open("rb") as file:
+            self.size = os.fstat(file.fileno()).st_size
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size else None
+        self._view = memoryview(self._map) if self._map is not None else memoryview(b"")
+
+    def _read(self, offset: int, length: int) -> memoryview:
+        return self._view[offset : offset + length]
+
+    def local_path(self) -> str:
+        """Path of the file itself."""
+        return str(self._path)
+
+    def close(self) -> None:
+        """Unmap the file; arrays over its bytes keep the map alive until they are gone."""
+        self._view = memoryview(b"")
+        self.size = 0
+        self._map = None
+
+
+class BytesSource(OpenSource):
+    """Bytes in memory as a source."""
+
+    def __init__(self, data: bytes, *, uri: str = "memory:") -> None:
+        """Take `data` as the object."""
+        self.uri = uri
+        self.size = len(data)
+        self._view = memoryview(data)
+        self._copy: str | None = None
+
+    def _read(self, offset: int, length: int) -> memoryview:
+        return self._view[offset : offset + length]
+
+    def local_path(self) -> str:
+        """Path of a temporary copy that lives until `close`."""
+        if self._copy is None:
+            self._copy = _copied_to_temporary_file(self)
+        return self._copy
+
+    def close(self) -> None:
+        """Delete the local copy if one was made."""
+        _delete(self._copy)
+        self._copy = None
+
+
+class RemoteSource(OpenSource):
+    """An object on S3: ranged reads, small ones served from a read-ahead block."""
+
+    def __init__(self, filesystem: pafs.FileSystem, path: str, *, uri: str) -> None:
+        """Open `path` on `filesystem`; FileNotFoundError if it is not there."""
+        self.uri = uri
+        info = filesystem.get_file_info(path)
+        if info.type != pafs.FileType.File:
+            raise FileNotFoundError(uri)
+        self.size = info.size
+        self._file = filesystem.open_input_file(path)
+        self._block = memoryview(b"")
+        self._block_start = 0
+        self._copy: str | None = None
+
+    def _read(self, offset: int, length: int) -> memoryview:
+        begin = offset - self._block_start
+        if begin < 0 or begin + length > len(self._block):
+            wanted = min(max(length, READ_AHEAD_BYTES), self.size - offset)
+            block = memoryview(self._file.read_at(wanted, offset)) if wanted else memoryview(b"")
+            if len(block) < length:
+                what = f"storage gave {len(block)} of {length} bytes"
+                raise DecodeError(what, code="TRUNCATED", uri=self.uri, offset=offset)
+            self._block, self._block_start, begin = block, offset, 0
+        return self._block[begin : begin + length]
+
+    def local_path(self) -> str:
+        """Path of a downloaded copy that lives until `close`."""
+        if self._copy is None:
+            self._copy = _copied_to_temporary_file(self)
+        return self._copy
+
+    def close(self) -> None:
+        """Close the connection and delete the local copy if one was made."""
+        self._file.close()
+        self._block = memoryview(b"")
+        _delete(self._copy)
+        self._copy = None
+
+
+def open_source(uri: str, *, storage_options: Mapping[str, str] | None = None) -> OpenSource:
+    """Open the object at `uri` for random access.
+
+    Args:
+        uri: Path, `file://…` or `s3://bucket/key`.
+        storage_options: delta-rs style keys: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
+            AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ALLOW_HTTP.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        UnsupportedFormatError: UNSUPPORTED_SCHEME, neither a file nor S3.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return MappedSource(Path(unquote(parts.path)), uri=uri)
+    if parts.scheme in ("s3", "s3a"):
+        filesystem = s3_filesystem(storage_options or {})
+        return RemoteSource(filesystem, parts.netloc + parts.path, uri=uri)
+    if "://" in uri:
+        what = f"storage scheme {parts.scheme!r}"
+        raise UnsupportedFormatError(what, code="UNSUPPORTED_SCHEME", uri=uri)
+    return MappedSource(Path(uri), uri=uri)
+
+
+def s3_filesystem(options: Mapping[str, str]) -> pafs.S3FileSystem:
+    """S3 connection from delta-rs style keys; what is not given comes from the AWS defaults."""
+    endpoint = options.get("AWS_ENDPOINT_URL")
+    named = {
+        "access_key": options.get("AWS_ACCESS_KEY_ID"),
+        "secret_key": options.get("AWS_SECRET_ACCESS_KEY"),
+        "session_token": options.get("AWS_SESSION_TOKEN"),
+        "region": options.get("AWS_REGION"),
+    }
+    if endpoint:
+        target = urlsplit(endpoint)
+        named |= {
+            "endpoint_override": target.netloc or endpoint,
+            "scheme": target.scheme or "https",
+        }
+    return pafs.S3FileSystem(**{key: value for key, value in named.items() if value})
+
+
+def sha256_of(source: Source, *, chunk: int = _COPY_BYTES) -> str:
+    """SHA-256 of the whole object as 64 hex digits, read `chunk` bytes at a time."""
+    digest = hashlib.sha256()
+    for offset in range(0, source.size, chunk):
+        digest.update(source.read_at(offset, min(chunk, source.size - offset)))
+    return digest.hexdigest()
+
+
+def _copied_to_temporary_file(source: Source) -> str:
+    with tempfile.NamedTemporaryFile(prefix="drivelake-", delete=False) as file:
+        for offset in range(0, source.size, _COPY_BYTES):
+            file.write(source.read_at(offset, min(_COPY_BYTES, source.size - offset)))
+    return file.name
+
+
+def _delete(path: str | None) -> None:
+    if path is not None:
+        Path(path).unlink(missing_ok=True)

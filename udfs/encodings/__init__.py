@@ -1,0 +1,1 @@
+"""From message payloads to Arrow columns, all messages of a channel at once."""
