@@ -27,6 +27,7 @@ class Settings:
 
     Attributes:
         home: Folder of the embedded deployment: catalogue, logs, keys, process ids.
+        jars: Folder of the jars that set-up fetched.
         lake_uri: Root of the Delta tables: `file:///…` or `s3://bucket/prefix`.
         landing_uri: Where uploads arrive.
         artefacts_uri: Where bundles and compiled models go.
@@ -39,6 +40,7 @@ class Settings:
     """
 
     home: Path
+    jars: Path
     lake_uri: str
     landing_uri: str
     artefacts_uri: str
@@ -76,6 +78,7 @@ def settings_from(environment: Mapping[str, str], *, working_folder: Path) -> Se
 
     return Settings(
         home=home,
+        jars=Path(environment.get("DRIVELAKE_JARS") or working_folder / ".jars").absolute(),
         lake_uri=uri("LAKE", "lake"),
         landing_uri=uri("LANDING", "landing"),
         artefacts_uri=uri("ARTEFACTS", "artefacts"),

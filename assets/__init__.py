@@ -1,0 +1,1 @@
+"""Dagster: what exists and what depends on what. Wiring, no arithmetic."""

@@ -1,0 +1,89 @@
+"""What values a column may hold, and how far data may stray before a quality rule fails.
+
+The closed sets and ranges stand beside the schemas because the open data contracts, the quality
+rules and the Great Expectations suites all state the same promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+_SYNC_STATES = ("ok", "gap", "stale", "missing", "no_clock")
+
+VALUE_SETS: Mapping[str, tuple[str, ...]] = {
+    "bronze.uploads.state": (
+        "PENDING",
+        "ACCEPTED",
+        "PARTIAL",
+        "QUARANTINED",
+        "DUPLICATE",
+        "ERASED",
+    ),
+    "bronze.recordings.format": ("mcap", "ros1bag", "rosbag2_db3", "mdf4"),
+    "bronze.recordings.integrity": ("CRC", "NONE"),
+    "bronze.recordings.outcome": ("ACCEPTED", "PARTIAL"),
+    "bronze.channels.decode_status": ("DECODED", "NO_DECODER", "NO_DEFINITION"),
+    "bronze.decode_ledger.fate": ("decoded", "quarantined", "skipped"),
+    "silver.clocks.method": ("gnss_time", "shared_signal", "reference", "assumed"),
+    "silver.frames.clock": ("utc",),
+    "silver.frames.lidar_state": _SYNC_STATES,
+    "silver.frames.gnss_state": _SYNC_STATES,
+    "silver.frames.pose_state": _SYNC_STATES,
+    "silver.frames.speed_state": _SYNC_STATES,
+    "silver.frames.yaw_rate_state": _SYNC_STATES,
+    "silver.frames.acceleration_state": _SYNC_STATES,
+    "silver.frames.steering_angle_state": _SYNC_STATES,
+    "gold.scenarios.scenario": ("hard_braking", "cut_in", "standstill"),
+    "gold.labels.class_name": ("car", "truck", "pedestrian", "cyclist"),
+    "gold.dataset_samples.split": ("train", "validation", "test"),
+}
+"""Closed sets by `layer.table.column`; null is a matter of `TableContract.required`."""
+
+RANGES: Mapping[str, tuple[float | None, float | None]] = {
+    "latitude_deg": (-90.0, 90.0),
+    "longitude_deg": (-180.0, 180.0),
+    "confidence": (0.0, 1.0),
+    "score": (0.0, 1.0),
+    "distance_m": (0.0, None),
+    "size_bytes": (0.0, None),
+    "data_length": (0.0, None),
+    "messages_written": (0.0, None),
+    "messages_bad": (0.0, None),
+    "messages_lost": (0.0, None),
+    "message_count": (0.0, None),
+    "uncertainty_ns": (0.0, None),
+    "clock_uncertainty_ns": (0.0, None),
+    "lidar_points": (0.0, None),
+}
+"""Inclusive ranges by column name, in any table; None is no limit."""
+
+
+@attrs.frozen
+class QualityLimits:
+    """Thresholds of the quality rules.
+
+    Attributes:
+        sync_error_ns: Largest distance from the frame of a value whose state is ok.
+        clock_uncertainty_ns: Largest useful standard error of a clock.
+        incomplete_frame_share: Share of frames in which a stream may be missing.
+        backward_time_share: Share of messages whose log time may lie before their predecessor's.
+        bad_message_share: Share of messages of a channel that may fail to decode (faults.md, 18).
+        split_share: Least share of the samples in each of validation and test.
+    """
+
+    sync_error_ns: int = 100_000_000
+    clock_uncertainty_ns: int = 5_000_000
+    incomplete_frame_share: float = 0.5
+    backward_time_share: float = 0.001
+    bad_message_share: float = 0.001
+    split_share: float = 0.02
+
+
+LIMITS = QualityLimits()
+
+
+def value_set(table: str, column: str) -> tuple[str, ...] | None:
+    """The closed set of a column, or None if it is open."""
+    return VALUE_SETS.get(f"{table}.{column}")

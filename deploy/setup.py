@@ -1,0 +1,217 @@
+"""Sets up the platform from a bare Python 3.11 and Java 17. Uses the standard library only.
+
+Makes `.venv` from a lock with hashes, fetches the jars of `locks/jars.lock` by name and pinned
+checksum into `.jars`, and compiles the one Java class. Each part is skipped when it is current.
+Every failure is one sentence that says what to install or free, and exit code 1.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+JARS = ROOT / ".jars"
+LOCKS = ROOT / "locks"
+PYTHON = VENV / "bin" / "python"
+NEEDED_GIB = 12
+JAVA_MINIMUM = 17
+
+
+class SetupError(Exception):
+    """What is missing and what to do, in one sentence."""
+
+
+def check_python():
+    """Refuse any Python but 3.11: the lock is for that one."""
+    if sys.version_info[:2] != (3, 11):
+        found = ".".join(str(part) for part in sys.version_info[:3])
+        raise SetupError(
+            "drivelake needs Python 3.11, but this is Python %s. "
+            "Install python3.11 (with venv) and run again with `make PYTHON=python3.11`." % found
+        )
+
+
+def check_java():
+    """Refuse a machine without a Java 17 or newer, or without its compiler."""
+    for program in ("java", "javac"):
+        if shutil.which(program) is None:
+            raise SetupError(
+                "drivelake needs Java %d for Spark, but there is no `%s` on the PATH. "
+                "Install a JDK, e.g. openjdk-17-jdk-headless." % (JAVA_MINIMUM, program)
+            )
+    text = subprocess.run(
+        ["java", "-version"], capture_output=True, text=True, check=False
+    ).stderr
+    match = re.search(r'version "(\d+)', text)
+    if not match or int(match.group(1)) < JAVA_MINIMUM:
+        raise SetupError(
+            "drivelake needs Java %d or newer, but `java -version` says: %s. "
+            "Install openjdk-17-jdk-headless and put it first on the PATH."
+            % (JAVA_MINIMUM, text.strip().splitlines()[0] if text.strip() else "nothing")
+        )
+
+
+def check_disk():
+    """Refuse to start an installation that would fill the disk."""
+    free = shutil.disk_usage(str(ROOT)).free / 2**30
+    if free < NEEDED_GIB and not (VENV / "complete").exists():
+        raise SetupError(
+            "The environment needs %d GiB of disk, but only %.1f GiB are free under %s. "
+            "Free some space and run again." % (NEEDED_GIB, free, ROOT)
+        )
+
+
+def run(command, what, **options):
+    """Run a step; a failure shows the step's own last words and a sentence."""
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, **options
+    )
+    if done.returncode != 0:
+        words = (done.stderr or done.stdout).strip()
+        sys.stderr.write(words[-3000:] + "\n")
+        hint = "See the message above."
+        if re.search(r"dns|resolve host|connect|timed out|network|name resolution", words, re.I):
+            hint = "The package registry can't be reached: check the network or the proxy settings."
+        elif re.search(r"no space left|disk quota", words, re.I):
+            hint = "The disk is full: free some space and run again."
+        raise SetupError("%s failed. %s" % (what, hint))
+
+
+def current(folder, stamp):
+    """Whether the folder was completed from the very inputs of the stamp."""
+    marker = folder / "complete"
+    return marker.exists() and marker.read_text() == stamp
+
+
+def digest_of(*paths):
+    """SHA-256 over the contents of files."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def make_environment():
+    """`.venv` exactly as the lock says."""
+    lock, bootstrap = LOCKS / "requirements.lock", LOCKS / "bootstrap.lock"
+    stamp = digest_of(lock, bootstrap, ROOT / "pyproject.toml")
+    if current(VENV, stamp):
+        return False
+    if not PYTHON.exists():
+        run([sys.executable, "-m", "venv", VENV], "Making the virtual environment")
+    say("installing the packages of locks/requirements.lock (about 8 GB) …")
+    pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run([*pip, "--require-hashes", "-r", bootstrap], "Installing the installer")
+    uv = VENV / "bin" / "uv"
+    run(
+        [uv, "pip", "install", "--quiet", "--python", PYTHON, "--require-hashes", "-r", lock],
+        "Installing the packages",
+    )
+    run(
+        [uv, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-index",
+         "--no-build-isolation", "--editable", ROOT],
+        "Installing drivelake itself",
+    )  # fmt: skip
+    (VENV / "complete").write_text(stamp)
+    return True
+
+
+def read_jar_lock():
+    """Rows (folder, group, artifact, version, sha256) of the jar lock."""
+    lines = (LOCKS / "jars.lock").read_text().splitlines()
+    return [line.split() for line in lines if line and not line.startswith("#")]
+
+
+def fetch_jars():
+    """`.jars/<folder>/*.jar` by name through Ivy, which Spark brings, checked by SHA-256."""
+    stamp = digest_of(LOCKS / "jars.lock")
+    if current(JARS, stamp):
+        return False
+    say("fetching the jars of locks/jars.lock (28 MB) …")
+    rows = read_jar_lock()
+    ivy = next((VENV / "lib/python3.11/site-packages/pyspark/jars").glob("ivy-*.jar"))
+    work = JARS / "work"
+    shutil.rmtree(str(JARS), ignore_errors=True)
+    work.mkdir(parents=True)
+    dependencies = "\n".join(
+        '<dependency org="%s" name="%s" rev="%s" transitive="false" conf="default->*"/>'
+        % (group, artifact, version)
+        for _, group, artifact, version, _ in rows
+    )
+    (work / "ivy.xml").write_text(
+        '<ivy-module version="2.0"><info organisation="drivelake" module="jars"/>'
+        '<configurations><conf name="default"/></configurations>'
+        "<dependencies>%s</dependencies></ivy-module>" % dependencies
+    )
+    run(
+        ["java", "-jar", ivy, "-ivy", work / "ivy.xml", "-cache", work / "cache", "-types", "jar",
+         "bundle", "-retrieve", str(work / "out" / "[artifact]-[revision].[ext]"), "-warn"],
+        "Fetching the jars",
+    )  # fmt: skip
+    for folder, _, artifact, version, sha256 in rows:
+        jar = work / "out" / ("%s-%s.jar" % (artifact, version))
+        if not jar.exists():
+            raise SetupError("The jar %s was not found in the registry." % jar.name)
+        if digest_of(jar) != sha256:
+            raise SetupError(
+                "The jar %s is not the one that was pinned: its SHA-256 is %s, expected %s. "
+                "Do not use it; report it." % (jar.name, digest_of(jar), sha256)
+            )
+        (JARS / folder).mkdir(exist_ok=True)
+        shutil.move(str(jar), str(JARS / folder / jar.name))
+    shutil.rmtree(str(work))
+    (JARS / "complete").write_text(stamp)
+    return True
+
+
+def compile_java():
+    """The commit protocol of Delta on S3, compiled against Spark's and Delta's jars."""
+    sources = sorted((ROOT / "deploy" / "spark").glob("*.java"))
+    target = JARS / "drivelake"
+    if not sources or current(target, digest_of(*sources)):
+        return False
+    spark = VENV / "lib/python3.11/site-packages/pyspark/jars"
+    path = os.pathsep.join([str(spark / "*"), str(JARS / "delta" / "*"), str(JARS / "s3a" / "*")])
+    shutil.rmtree(str(target), ignore_errors=True)
+    target.mkdir(parents=True)
+    run(
+        ["javac", "-nowarn", "--release", "17", "-cp", path, "-d", target, *sources],
+        "Compiling deploy/spark",
+    )
+    (target / "complete").write_text(digest_of(*sources))
+    return True
+
+
+def say(text):
+    """Tell the person what is being waited for."""
+    sys.stdout.write("set-up: %s\n" % text)
+    sys.stdout.flush()
+
+
+def main():
+    """Set up what is missing; 0 when everything is there, 1 with a sentence when it can't be."""
+    started = time.monotonic()
+    try:
+        check_python()
+        check_java()
+        check_disk()
+        made = [make_environment(), fetch_jars(), compile_java()]
+    except SetupError as error:
+        sys.stderr.write("set-up: %s\n" % error)
+        return 1
+    except OSError as error:
+        sys.stderr.write("set-up: %s. Free the disk or fix the permissions, then run again.\n" % error)
+        return 1
+    if any(made):
+        say("complete in %.0f s" % (time.monotonic() - started))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

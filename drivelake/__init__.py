@@ -1,0 +1,1 @@
+"""The front door: the drivelake command and the names a notebook imports."""

@@ -1,0 +1,1 @@
+"""Export, quantise, compile per target, parity, hand-off bundle."""

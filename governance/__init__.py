@@ -1,0 +1,1 @@
+"""Lineage, signatures and evidence."""

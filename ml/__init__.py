@@ -1,0 +1,1 @@
+"""Datasets, training, evaluation, the registry and its gates."""

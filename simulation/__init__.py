@@ -1,0 +1,1 @@
+"""Drives with a known truth, in every recording format: seeded and reproducible byte for byte."""
