@@ -1,1 +1,9 @@
-"""The front door: the drivelake command and the names a notebook imports."""
+"""The front door of drivelake.
+
+In a notebook: `drivelake.read(name)`, `drivelake.sql(statement)`, `drivelake.sync(streams, clocks)`.
+In a shell: the `drivelake` command.
+"""
+
+from drivelake.notebook import read, sql, sync
+
+__all__ = ["read", "sql", "sync"]

@@ -122,7 +122,7 @@ def start_server(
     if not (settings.jars / "delta").is_dir():
         raise SetupError("The Delta jars are not there", remedy="Run `make setup`")
     for port in (settings.spark_port, settings.jdbc_port):
-        if _answers(port):
+        if answers(port):
             raise SetupError(
                 f"Port {port} is taken",
                 remedy="Stop what listens there, or set DRIVELAKE_SPARK_PORT / DRIVELAKE_JDBC_PORT",
@@ -215,7 +215,8 @@ def _write_properties(path: Path, properties: Mapping[str, str]) -> None:
     path.write_text("".join(f"{key} {value}\n" for key, value in sorted(properties.items())))
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether something listens on a port of this machine."""
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -239,5 +240,5 @@ def _wait(
                 f"The Spark server did not answer within {START_SECONDS:.0f} s",
                 uri=str(server.log),
             )
-        waiting = [port for port in waiting if not _answers(port)]
+        waiting = [port for port in waiting if not answers(port)]
         time.sleep(0.2)

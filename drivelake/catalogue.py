@@ -1,0 +1,102 @@
+"""What tables there are and what is in them, read from the Delta logs without Spark."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote, urlsplit
+
+import attrs
+import polars as pl
+import pyarrow as pa
+import pyarrow.fs as pafs
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from contracts.errors import ContractViolation
+from contracts.settings import Settings
+from contracts.tables import LAYERS, TABLES, table_uri
+from udfs.decode.source import s3_filesystem
+
+
+@attrs.frozen
+class TableState:
+    """A table as its log describes it."""
+
+    name: str
+    rows: int
+    version: int
+    files: int
+    size_bytes: int
+    description: str
+
+
+def open_table(settings: Settings, name: str, *, version: int | None = None) -> DeltaTable:
+    """Open a table by `layer.table`.
+
+    Raises:
+        ContractViolation: UNKNOWN_TABLE, there is no such table in the lake.
+    """
+    try:
+        return DeltaTable(
+            table_uri(settings.lake_uri, name),
+            version=version,
+            storage_options=dict(settings.storage_options) or None,
+        )
+    except TableNotFoundError as error:
+        raise ContractViolation(
+            f"There is no table {name}",
+            code="UNKNOWN_TABLE",
+            remedy="`drivelake tables` lists those that exist",
+        ) from error
+
+
+def read_table(settings: Settings, name: str, *, version: int | None = None) -> pa.Table:
+    """All rows of a table as Arrow."""
+    return open_table(settings, name, version=version).to_pyarrow_table()
+
+
+def list_tables(settings: Settings) -> list[TableState]:
+    """Every table of the lake, by layer and name."""
+    return [_state(settings, name) for name in table_names(settings)]
+
+
+def table_names(settings: Settings) -> list[str]:
+    """Names `layer.table` of every table of the lake."""
+    filesystem, root = _filesystem(settings)
+    names = []
+    for layer in LAYERS:
+        selector = pafs.FileSelector(f"{root}/{layer}", allow_not_found=True)
+        for entry in filesystem.get_file_info(selector):
+            log = filesystem.get_file_info(f"{entry.path}/_delta_log")
+            if log.type == pafs.FileType.Directory:
+                names.append(f"{layer}.{entry.base_name}")
+    return sorted(names, key=lambda name: (LAYERS.index(name.split(".")[0]), name))
+
+
+def count_by(settings: Settings, name: str, column: str) -> dict[str, int]:
+    """Number of rows by the values of a column."""
+    table = open_table(settings, name).to_pyarrow_dataset().to_table(columns=[column])
+    counted = pl.from_arrow(table)
+    assert isinstance(counted, pl.DataFrame)
+    return dict(counted.group_by(column).len().sort(column).iter_rows())
+
+
+def _state(settings: Settings, name: str) -> TableState:
+    table = open_table(settings, name)
+    actions = pa.table(table.get_add_actions(flatten=True))
+    contract = TABLES.get(name)
+    description = contract.description if contract else "One row is a message of this type."
+    return TableState(
+        name=name,
+        rows=sum(actions["num_records"].to_pylist()),
+        version=table.version(),
+        files=actions.num_rows,
+        size_bytes=sum(actions["size_bytes"].to_pylist()),
+        description=description,
+    )
+
+
+def _filesystem(settings: Settings) -> tuple[pafs.FileSystem, str]:
+    parts = urlsplit(settings.lake_uri)
+    if parts.scheme == "s3":
+        return s3_filesystem(settings.storage_options), (parts.netloc + parts.path).rstrip("/")
+    return pafs.LocalFileSystem(), unquote(parts.path).rstrip("/")

@@ -1,0 +1,279 @@
+"""The `drivelake` command. Thin: it parses, calls the rest and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer._click.exceptions import ClickException  # Typer gives its base error no public name
+
+from contracts.errors import ContractViolation, PlatformError
+from drivelake.environment import load_settings
+
+USAGE = 2
+app = typer.Typer(
+    name="drivelake",
+    help="From raw drive recordings to models that run in the car, on one lakehouse.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+out = Console(soft_wrap=False)
+err = Console(stderr=True)
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Run the command; a known error is one sentence, exit code 1, or 2 for a wrong request."""
+    try:
+        code = app(standalone_mode=False)
+    except ClickException as error:
+        err.print(f"drivelake: {error.format_message()}", style="red", highlight=False)
+        code = USAGE
+    except (typer.Abort, KeyboardInterrupt):
+        err.print("drivelake: stopped; run the same command again to carry on", style="red")
+        code = 130
+    except ContractViolation as error:
+        err.print(f"drivelake: {error}", style="red", markup=False, highlight=False)
+        code = USAGE if error.code in {"SQL", "UNKNOWN_TABLE", "USAGE"} else 1
+    except PlatformError as error:
+        err.print(f"drivelake: {error}", style="red", markup=False, highlight=False)
+        code = 1
+    sys.exit(code or 0)
+
+
+@app.command(epilog="Example: `drivelake demo --drives 3 --seconds 12`")
+def demo(
+    drives: Annotated[int, typer.Option(min=3, help="Simulated drives.")] = 6,
+    seconds: Annotated[float, typer.Option(min=8.0, help="Seconds a drive.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 7,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take raw recordings to a signed edge binary, end to end, and show what was made."""
+    from drivelake.demo import run_demo
+
+    report = run_demo(load_settings(), drives=drives, seconds=seconds, seed=seed, console=err)
+    if as_json:
+        _print_json(report.as_dict())
+    else:
+        report.show(out)
+
+
+@app.command(epilog="Example: `drivelake up`, then open the addresses that it prints.")
+def up(*, as_json: JsonFlag = False) -> None:
+    """Start the platform: Spark server, Dagster page and daemon, MLflow page."""
+    from drivelake.platform import start_platform
+
+    services = start_platform(
+        load_settings(),
+        say=lambda service, new: err.print(f"{service.name}: {'up' if new else 'was up'}"),
+    )
+    if as_json:
+        _print_json([attrs.asdict(service) for service in services])
+        return
+    table = Table("service", "address", "log")
+    for service in services:
+        table.add_row(service.name, service.address, service.log)
+    out.print(table)
+
+
+@app.command()
+def down(*, as_json: JsonFlag = False) -> None:
+    """End every service of the platform, children included."""
+    from drivelake.platform import stop_platform
+
+    ended = stop_platform(load_settings())
+    if as_json:
+        _print_json([service.name for service in ended])
+    else:
+        out.print(", ".join(f"{service.name} ended" for service in ended) or "nothing was running")
+
+
+@app.command(
+    epilog="Example: `drivelake ingest /data/drives s3://fleet/uploads/ --dbc vehicle.dbc`"
+)
+def ingest(
+    places: Annotated[list[str], typer.Argument(help="Files, folders or s3:// prefixes.")],
+    dbc: Annotated[
+        list[str] | None,
+        typer.Option(help="Bus definition for frames without one; FILE, or BUS=FILE."),
+    ] = None,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take recordings into bronze and silver; each object ends in one outcome."""
+    from drivelake.ingest import ingest_places
+
+    report = ingest_places(load_settings(), places, dbc=dbc or [], console=err)
+    if as_json:
+        _print_json(attrs.asdict(report))
+        return
+    table = Table("outcome", "objects", title="Uploads")
+    for outcome, count in report.outcomes.items():
+        table.add_row(outcome, f"{count:,}")
+    out.print(table)
+    rows = Table("table", "rows written", title=f"Rows, in {report.seconds:.1f} s")
+    for name, count in sorted(report.rows.items()):
+        rows.add_row(name, f"{count:,}")
+    out.print(rows)
+
+
+@app.command()
+def status(*, as_json: JsonFlag = False) -> None:
+    """What runs, what came in, and what is broken."""
+    from drivelake.catalogue import count_by, table_names
+    from drivelake.platform import SERVICES, running
+
+    settings = load_settings()
+    alive = running(settings)
+    uploads = (
+        count_by(settings, "bronze.uploads", "state")
+        if "bronze.uploads" in table_names(settings)
+        else {}
+    )
+    if as_json:
+        services = {name: attrs.asdict(service) for name, service in alive.items()}
+        _print_json({"services": services, "uploads": uploads})
+        return
+    table = Table("service", "state", "address")
+    for name in SERVICES:
+        table.add_row(name, "up" if name in alive else "down", alive[name].address if name in alive else "")
+    out.print(table)
+    seen = Table("upload state", "objects")
+    for state, count in uploads.items():
+        seen.add_row(state, f"{count:,}")
+    out.print(seen if uploads else "No upload was taken yet: try `drivelake ingest PATH`.")
+
+
+@app.command(
+    epilog='Example: `drivelake sql "SELECT topic, count(*) AS n FROM silver.imu GROUP BY topic"`'
+)
+def sql(
+    statement: Annotated[str, typer.Argument(help="One SQL statement.")],
+    output: Annotated[
+        str, typer.Option("--format", "-f", help="table, csv, json or parquet.")
+    ] = "table",
+    to: Annotated[Path | None, typer.Option("--to", "-o", help="File to write.")] = None,
+    engine: Annotated[str, typer.Option(help="spark, or duckdb on the same files.")] = "spark",
+    limit: Annotated[int, typer.Option(min=1, help="Rows shown of a table.")] = 50,
+) -> None:
+    """Ask the curated tables."""
+    from drivelake.query import as_json, run_query, write_result
+
+    _one_of("--format", output, ("table", "csv", "json", "parquet"))
+    _one_of("--engine", engine, ("spark", "duckdb"))
+    if output == "parquet" and to is None:
+        raise typer.BadParameter("Parquet needs a file: add `--to FILE.parquet`.")
+    result = run_query(load_settings(), statement, engine=engine)  # type: ignore[arg-type]
+    if to is not None:
+        kind = to.suffix.lstrip(".") if output == "table" else output
+        _one_of("--to", kind, ("csv", "json", "parquet"))
+        write_result(result, to, kind=kind)  # type: ignore[arg-type]
+        err.print(f"{result.num_rows:,} rows written to {to}", highlight=False)
+    elif output == "csv":
+        import pyarrow.csv
+
+        pyarrow.csv.write_csv(result, sys.stdout.buffer)
+    elif output == "json":
+        sys.stdout.write(as_json(result) + "\n")
+    else:
+        _show(result, limit=limit)
+
+
+@app.command()
+def tables(*, as_json: JsonFlag = False) -> None:
+    """List the tables with their rows, versions and sizes."""
+    from drivelake.catalogue import list_tables
+
+    states = list_tables(load_settings())
+    if as_json:
+        _print_json([attrs.asdict(state) for state in states])
+        return
+    table = Table("table", "rows", "version", "files", "MB", "one row is")
+    for state in states:
+        about = state.description.removeprefix("One row is ").rstrip(".")
+        numbers = (f"{state.rows:,}", str(state.version), str(state.files))
+        table.add_row(state.name, *numbers, f"{state.size_bytes / 1e6:.2f}", about)
+    out.print(table if states else "There is no table yet: try `drivelake ingest PATH`.")
+
+
+@app.command(epilog="Example: `drivelake simulate --drives 2 --seconds 10 --out drives`")
+def simulate(
+    drives: Annotated[int, typer.Option(min=1, help="Number of drives.")] = 6,
+    seconds: Annotated[float, typer.Option(min=4.0, help="Seconds a drive.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
+    place: Annotated[
+        Path | None, typer.Option("--out", help="Folder; the landing area if not given.")
+    ] = None,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make drives with a known truth, recorded as a real fleet does."""
+    from drivelake.demo import simulate_drives
+
+    made = simulate_drives(
+        load_settings(), drives=drives, seconds=seconds, seed=seed, out=place, console=err
+    )
+    if as_json:
+        _print_json([str(folder) for folder in made])
+    else:
+        out.print("\n".join(str(folder) for folder in made), highlight=False)
+
+
+@app.command(epilog="Example: `drivelake verify .drivelake/artefacts/bundles/front-camera`")
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    key: Annotated[Path | None, typer.Option(help="Public key that must have signed it.")] = None,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check a hand-off bundle: signature, every byte of every file, nothing missing or added."""
+    from edge.bundle import verify_bundle
+
+    if not bundle.is_dir():
+        raise typer.BadParameter(f"There is no bundle folder at {bundle}.")
+    found = verify_bundle(bundle, trusted_key=key)
+    if as_json:
+        _print_json(attrs.asdict(found))
+    elif found.ok:
+        out.print(f"[green]VALID[/green]  {found.summary}", highlight=False)
+    else:
+        out.print(f"[red]INVALID[/red]  {found.summary}", highlight=False)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise typer.BadParameter(f"{option} takes {', '.join(allowed)}; got '{value}'.")
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+
+
+def _show(result: Any, *, limit: int) -> None:
+    table = Table(*result.column_names)
+    for row in result.slice(0, limit).to_pylist():
+        table.add_row(*(_cell(value) for value in row.values()))
+    out.print(table)
+    if result.num_rows > limit:
+        err.print(f"{limit} of {result.num_rows:,} rows; `--limit` or `--to` for more")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "∅"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bytes):
+        return f"0x{value[:16].hex()}{'…' if len(value) > 16 else ''}"
+    return str(value)

@@ -1,0 +1,219 @@
+"""Starts and ends the services of the embedded platform, and says which of them run.
+
+Each service leads a process group of its own, so that ending it ends its children. What runs is
+kept in `<home>/run/<service>.json`: process id, start time (a recycled id is not ours) and address.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import psutil
+
+from contracts.errors import PlatformError
+from contracts.settings import Settings
+from drivelake.environment import PROJECT
+from spark_jobs.server import answers, start_server, stop_group
+
+SERVICES = ("spark", "mlflow", "dagster", "dagster-daemon")
+START_SECONDS = 120.0
+
+
+@attrs.frozen
+class Service:
+    """A service that runs: `pid` leads its group; `started` tells a recycled id."""
+
+    name: str
+    pid: int
+    started: float
+    address: str
+    log: str
+
+
+def running(settings: Settings) -> dict[str, Service]:
+    """The services of this home that are alive."""
+    found = {}
+    for name in SERVICES:
+        record = settings.home / "run" / f"{name}.json"
+        if not record.exists():
+            continue
+        service = Service(**json.loads(record.read_text()))
+        if _is_alive(service):
+            found[name] = service
+    return found
+
+
+def start_spark(settings: Settings) -> Service:
+    """Start the Spark server, or find the one that runs."""
+    if "spark" in (alive := running(settings)):
+        return alive["spark"]
+    server = start_server(settings)
+    return _keep(
+        settings,
+        Service(
+            "spark", server.pid, _start_time(server.pid),
+            f"{server.remote}  {server.jdbc_url}", str(server.log),
+        ),
+    )  # fmt: skip
+
+
+def start_platform(
+    settings: Settings, *, say: Callable[[Service, bool], None] = lambda _service, _new: None
+) -> list[Service]:
+    """Start every service that is not running; `say` hears of each, and whether it is new."""
+    alive = running(settings)
+    services = []
+    for name in SERVICES:
+        service = alive.get(name) or _start(name, settings)
+        say(service, name not in alive)
+        services.append(service)
+    return services
+
+
+def stop_platform(settings: Settings) -> list[Service]:
+    """End every service of this home with all its children; returns those that were ended."""
+    ended = []
+    for name, service in reversed(running(settings).items()):
+        stop_group(service.pid)
+        (settings.home / "run" / f"{name}.json").unlink(missing_ok=True)
+        ended.append(service)
+    return ended
+
+
+@contextmanager
+def spark_at_hand(settings: Settings) -> Iterator[None]:
+    """A Spark server for the block: the one that runs, or one that ends with the block."""
+    if "spark" in running(settings) or not _is_embedded(settings):
+        yield
+        return
+    service = start_spark(settings)
+    try:
+        yield
+    finally:
+        stop_group(service.pid)
+        (settings.home / "run" / "spark.json").unlink(missing_ok=True)
+
+
+def dagster_home(settings: Settings) -> Path:
+    """Folder of the Dagster instance, with the deployment's configuration in it."""
+    home = settings.home / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(PROJECT / "deploy" / "dagster" / "dagster.yaml", home / "dagster.yaml")
+    return home
+
+
+def service_environment(settings: Settings) -> dict[str, str]:
+    """Environment of the services: this shell's, with the deployment made explicit."""
+    return {
+        **os.environ,
+        "DAGSTER_HOME": str(dagster_home(settings)),
+        "DRIVELAKE_HOME": str(settings.home),
+        "DRIVELAKE_LAKE": settings.lake_uri,
+        "DRIVELAKE_LANDING": settings.landing_uri,
+        "DRIVELAKE_ARTEFACTS": settings.artefacts_uri,
+        "DRIVELAKE_TRUTH": settings.truth_uri,
+        "DRIVELAKE_JARS": str(settings.jars),
+        "SPARK_REMOTE": settings.spark_remote,
+        "MLFLOW_TRACKING_URI": settings.mlflow_uri,
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "OMP_NUM_THREADS": "1",
+        **settings.storage_options,
+    }
+
+
+def _is_embedded(settings: Settings) -> bool:
+    """Whether Spark is expected on this machine and nothing serves there yet."""
+    host, _, port = settings.spark_remote.removeprefix("sc://").partition(":")
+    if host not in {"127.0.0.1", "localhost"}:
+        return False
+    return not answers(int(port.split("/")[0] or settings.spark_port))
+
+
+def _start(name: str, settings: Settings) -> Service:
+    if name == "spark":
+        return start_spark(settings)
+    scripts = Path(sys.executable).parent
+    workspace = str(PROJECT / "workspace.yaml")
+    mlflow_port, dagster_port = settings.mlflow_port, settings.dagster_port
+    if name == "mlflow":
+        artefacts = settings.artefacts_uri.rstrip("/") + "/mlflow"
+        command = [
+            str(scripts / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(mlflow_port),
+            "--workers", "1", "--backend-store-uri", settings.mlflow_uri,
+            "--default-artifact-root", artefacts,
+        ]  # fmt: skip
+        return _launch(settings, name, command, port=mlflow_port)
+    if name == "dagster":
+        command = [
+            str(scripts / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(dagster_port),
+            "-w", workspace,
+        ]  # fmt: skip
+        return _launch(settings, name, command, port=dagster_port)
+    return _launch(settings, name, [str(scripts / "dagster-daemon"), "run", "-w", workspace])
+
+
+def _launch(
+    settings: Settings, name: str, command: list[str], *, port: int | None = None
+) -> Service:
+    if port is not None and answers(port):
+        raise PlatformError(
+            f"Port {port} of {name} is taken",
+            code="SETUP",
+            remedy=f"Stop what listens there, or set DRIVELAKE_{name.upper()}_PORT",
+        )
+    log = settings.home / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            cwd=PROJECT,
+            env=service_environment(settings),
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{port}" if port else "(no page)"
+    service = _keep(
+        settings, Service(name, process.pid, _start_time(process.pid), address, str(log))
+    )
+    deadline = time.monotonic() + START_SECONDS
+    while port is not None and not answers(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+            stop_group(process.pid)
+            raise PlatformError(f"{name} did not start:\n{tail}\n", uri=str(log))
+        time.sleep(0.2)
+    return service
+
+
+def _keep(settings: Settings, service: Service) -> Service:
+    folder = settings.home / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{service.name}.json"
+    temporary.write_text(json.dumps(attrs.asdict(service)))
+    temporary.replace(folder / f"{service.name}.json")
+    return service
+
+
+def _start_time(pid: int) -> float:
+    return psutil.Process(pid).create_time()
+
+
+def _is_alive(service: Service) -> bool:
+    try:
+        process = psutil.Process(service.pid)
+        same = abs(process.create_time() - service.started) < 2.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+

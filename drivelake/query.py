@@ -1,0 +1,87 @@
+"""SQL on the curated tables: through the Spark server, or through DuckDB on the same files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from contracts.errors import ContractViolation, SetupError
+from contracts.settings import Settings
+from contracts.tables import LAYERS
+from drivelake.catalogue import open_table, table_names
+from spark_jobs.server import answers
+
+Engine = Literal["spark", "duckdb"]
+OutputFormat = Literal["table", "csv", "json", "parquet"]
+
+
+def run_query(settings: Settings, statement: str, *, engine: Engine = "spark") -> pa.Table:
+    """The result of one SQL statement.
+
+    Raises:
+        ContractViolation: SQL, the statement is wrong; says how.
+        SetupError: The Spark server does not answer.
+    """
+    return _spark(settings, statement) if engine == "spark" else _duckdb(settings, statement)
+
+
+def write_result(table: pa.Table, path: Path, *, kind: OutputFormat) -> None:
+    """Write a result as CSV, JSON (one array of objects) or Parquet."""
+    if kind == "csv":
+        pa.csv.write_csv(table, path)
+    elif kind == "parquet":
+        pa.parquet.write_table(table, path, compression="zstd")
+    else:
+        path.write_text(as_json(table))
+
+
+def as_json(table: pa.Table) -> str:
+    """A JSON array of row objects; bytes as hex, as Spark shows them."""
+    rows = table.to_pylist()
+    return json.dumps(rows, default=lambda value: value.hex() if isinstance(value, bytes) else str(value))
+
+
+def _spark(settings: Settings, statement: str) -> pa.Table:
+    from pyspark.errors import PySparkException
+
+    from spark_jobs.session import connect
+
+    host, _, port = settings.spark_remote.removeprefix("sc://").partition(":")
+    if host in {"127.0.0.1", "localhost"} and not answers(int(port.split("/")[0])):
+        raise SetupError(
+            f"No Spark server answers at {settings.spark_remote}",
+            remedy="Start it with `drivelake up`, or ask the files directly with --engine duckdb",
+        )
+    spark = connect(settings)
+    try:
+        return spark.sql(statement).toArrow()
+    except PySparkException as error:
+        raise ContractViolation(_first_line(str(error)), code="SQL") from error
+
+
+def _duckdb(settings: Settings, statement: str) -> pa.Table:
+    """DuckDB over the tables' files as delta-rs lists them; the same on disk and on S3."""
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.sql("SET TimeZone = 'UTC'")
+    for layer in LAYERS:
+        connection.sql(f'CREATE SCHEMA "{layer}"')
+    for name in table_names(settings):
+        layer, table = name.split(".")
+        connection.register(f"{layer}__{table}", open_table(settings, name).to_pyarrow_dataset())
+        connection.sql(f'CREATE VIEW "{layer}"."{table}" AS FROM "{layer}__{table}"')
+    try:
+        return connection.sql(statement).to_arrow_table()
+    except duckdb.Error as error:
+        raise ContractViolation(_first_line(str(error)), code="SQL") from error
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0]
