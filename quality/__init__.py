@@ -1,1 +1,1 @@
-"""What must be true: rules with ids, severities and thresholds."""
+"""Quality: what must be true of every table, as rules, suites and contracts."""

@@ -1,0 +1,44 @@
+"""Every rule, in the order of its id."""
+
+from __future__ import annotations
+
+from quality.rule import Rule
+from quality.rules import (
+    clk001,
+    clk002,
+    clk003,
+    dec001,
+    dec002,
+    dec003,
+    dec004,
+    dec005,
+    dst001,
+    dst002,
+    dst003,
+    dst004,
+    evl001,
+    lbl001,
+    lbl002,
+    lbl003,
+    lbl004,
+    str001,
+    str002,
+    str003,
+    str004,
+    str005,
+    syn001,
+    syn002,
+    syn003,
+    syn004,
+)
+
+_MODULES = (
+    *(str001, str002, str003, str004, str005),
+    *(dec001, dec002, dec003, dec004, dec005),
+    *(clk001, clk002, clk003),
+    *(syn001, syn002, syn003, syn004),
+    *(lbl001, lbl002, lbl003, lbl004),
+    *(dst001, dst002, dst003, dst004),
+    evl001,
+)
+RULES: tuple[Rule, ...] = tuple(module.RULE for module in _MODULES)

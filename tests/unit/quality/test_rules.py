@@ -1,0 +1,153 @@
+"""Each rule on a lakehouse that keeps it and on one that was mutated to break it."""
+
+from __future__ import annotations
+
+import pkgutil
+
+import duckdb
+import pytest
+
+import quality.rules
+from contracts.tables import LAYERS, TABLES
+from quality.evaluate import evaluate, evaluate_all, rules_for
+from quality.registry import RULES
+from quality.rule import FAMILIES
+from tests.unit.quality.good_lake import DAY, STEP_NS, good_tables
+
+MUTATIONS = [
+    ("STR001", "bronze.recordings", "UPDATE bronze.recordings SET ingest_date = NULL"),
+    ("STR001", "silver.imu", "UPDATE silver.imu SET topic = NULL WHERE sequence = 1"),
+    ("STR002", "bronze.recordings", "INSERT INTO {t} SELECT * FROM {t} LIMIT 1"),
+    ("STR002", "gold.labels", "UPDATE gold.labels SET label_id = 'label-0'"),
+    ("STR003", "bronze.uploads", "UPDATE {t} SET state = 'FINE' WHERE state = 'ACCEPTED'"),
+    ("STR003", "silver.frames", "UPDATE {t} SET gnss_state = 'good'"),
+    ("STR004", "silver.frames", "UPDATE {t} SET latitude_deg = 90.5"),
+    ("STR004", "silver.frames", "UPDATE {t} SET longitude_deg = 'NaN'::DOUBLE"),
+    ("STR005", "silver.imu", "UPDATE {t} SET recording_id = 'rec-z' WHERE sequence = 2"),
+    ("DEC001", "bronze.recordings", "UPDATE {t} SET messages_lost = 1"),
+    ("DEC001", "bronze.decode_ledger", "UPDATE {t} SET messages_written = 0"),
+    ("DEC002", "bronze.uploads", "UPDATE {t} SET reason_code = NULL WHERE state = 'QUARANTINED'"),
+    ("DEC002", "bronze.uploads", "UPDATE {t} SET reason_code = '' WHERE state = 'PARTIAL'"),
+    ("DEC002", "bronze.uploads", "UPDATE {t} SET duplicate_of = NULL WHERE state = 'DUPLICATE'"),
+    ("DEC002", "bronze.uploads", "UPDATE {t} SET sha256 = NULL WHERE state = 'ACCEPTED'"),
+    ("DEC002", "bronze.uploads", "UPDATE {t} SET state = NULL WHERE state = 'PENDING'"),
+    ("DEC003", "bronze.recordings", "DELETE FROM bronze.decode_ledger"),
+    ("DEC003", "bronze.recordings", "UPDATE bronze.decode_ledger SET messages_bad = 1"),
+    ("DEC004", "silver.imu", "DELETE FROM {t} WHERE sequence = 1"),
+    ("DEC004", "silver.imu", "INSERT INTO {t} SELECT * FROM {t}"),
+    ("DEC004", "silver.imu", "DELETE FROM {t}"),
+    ("DEC004", "silver.imu", "DELETE FROM bronze.channels"),
+    ("DEC005", "bronze.channels", "UPDATE {t} SET bad_count = 1"),
+    ("CLK001", "silver.clocks", "UPDATE {t} SET uncertainty_ns = NULL"),
+    ("CLK002", "silver.clocks", "UPDATE {t} SET uncertainty_ns = 6000000"),
+    ("CLK003", "silver.clocks", "UPDATE {t} SET valid_to_ns = valid_from_ns - 1"),
+    ("CLK003", "silver.clocks", "UPDATE {t} SET recording_id = 'rec-a'"),
+    ("SYN001", "silver.frames", "UPDATE {t} SET speed_sync_error_ns = -200000000"),
+    ("SYN001", "silver.frames", "UPDATE {t} SET lidar_sync_error_ns = NULL"),
+    ("SYN002", "silver.frames", "UPDATE {t} SET is_complete = FALSE"),
+    (
+        "SYN003",
+        "silver.imu",
+        f"UPDATE {{t}} SET log_time_ns = log_time_ns - {3 * STEP_NS} WHERE sequence = 2",
+    ),
+    ("SYN004", "silver.frames", "UPDATE {t} SET camera_data_offset = 0"),
+    ("LBL001", "gold.labels", "UPDATE {t} SET box_x1_px = box_x0_px"),
+    ("LBL001", "gold.labels", "UPDATE {t} SET box_y0_px = NULL"),
+    ("LBL001", "gold.labels", "UPDATE {t} SET height_m = 0"),
+    ("LBL001", "gold.labels", "UPDATE {t} SET length_m = NULL"),
+    ("LBL002", "gold.labels", "UPDATE {t} SET confidence = 1.01"),
+    ("LBL002", "gold.labels", "UPDATE {t} SET confidence = NULL"),
+    ("LBL002", "gold.labels", "UPDATE {t} SET confidence = 'NaN'::DOUBLE"),
+    ("LBL003", "gold.labels", "UPDATE {t} SET t_ns = t_ns + 1"),
+    ("LBL004", "gold.scenarios", "UPDATE {t} SET end_ns = start_ns"),
+    ("LBL004", "gold.scenarios", "UPDATE {t} SET drive_id = 'drive-9'"),
+    (
+        "LBL004",
+        "gold.scenarios",
+        "UPDATE {t} SET start_ns = end_ns + 1000000000000, end_ns = end_ns + 2000000000000",
+    ),
+    ("DST001", "gold.dataset_samples", "UPDATE {t} SET drive_id = 'drive-1'"),
+    ("DST002", "gold.datasets", "UPDATE {t} SET validation_samples = 0"),
+    ("DST002", "gold.datasets", "UPDATE {t} SET train_samples = 1000"),
+    ("DST002", "gold.datasets", "DELETE FROM {t}"),
+    ("DST003", "gold.dataset_samples", "UPDATE {t} SET image_jpeg = 'same'::BLOB"),
+    ("DST004", "gold.datasets", "DELETE FROM gold.dataset_samples WHERE split = 'train'"),
+    ("EVL001", "gold.evaluations", "UPDATE {t} SET value = 0.8"),
+    ("EVL001", "gold.evaluations", "UPDATE {t} SET upper = 1.1"),
+]
+
+
+@pytest.fixture
+def lake():
+    connection = duckdb.connect()
+    for layer in LAYERS:
+        connection.execute(f"CREATE SCHEMA {layer}")
+    for name, rows in good_tables().items():
+        connection.register("incoming", rows)
+        connection.execute(f"CREATE TABLE {name} AS SELECT * FROM incoming")
+        connection.unregister("incoming")
+    yield connection
+    connection.close()
+
+
+def _failures(lake, names=TABLES, **more):
+    results = evaluate_all(names, query=lambda text: lake.sql(text).to_arrow_table(), **more)
+    return {(result.rule.id, result.table) for result in results if not result.passed}
+
+
+@pytest.mark.parametrize("day", [None, DAY], ids=["table", "day"])
+def test_good_lake_passes(lake, day):
+    """A lakehouse that keeps the contracts breaks no rule, as a whole and by ingest day."""
+    assert _failures(lake, day=day) == set()
+
+
+@pytest.mark.parametrize(("rule", "table", "mutation"), MUTATIONS)
+def test_mutation_is_found(lake, rule, table, mutation):
+    """Each rule fails on a lakehouse that was changed to break it, and names the table."""
+    lake.execute(mutation.format(t=table))
+    assert (rule, table) in _failures(lake, [table])
+
+
+def test_mutations_cover_the_rules():
+    """No rule goes without a mutation that it must find."""
+    assert {rule for rule, _, _ in MUTATIONS} == {rule.id for rule in RULES}
+
+
+def test_empty_tables_are_judged(lake):
+    """Every rule reports on empty tables; only what must not be empty fails there."""
+    for name in TABLES:
+        lake.execute(f"DELETE FROM {name}")
+    assert _failures(lake) == {("DST002", "gold.datasets")}
+
+
+def test_day_limits_what_is_read(lake):
+    """A fault in one ingest day is not found in another one."""
+    lake.execute("UPDATE silver.imu SET topic = NULL, ingest_date = DATE '2026-01-03'")
+    lake.execute("UPDATE bronze.channels SET ingest_date = DATE '2026-01-03'")
+    assert _failures(lake, ["silver.imu"], day=DAY) == set()
+    assert ("STR001", "silver.imu") in _failures(lake, ["silver.imu"])
+
+
+def test_counts_are_exact(lake):
+    """A result says how many rows were looked at and how many broke the rule."""
+    lake.execute("UPDATE silver.imu SET topic = NULL WHERE sequence > 0")
+    results = evaluate(TABLES["silver.imu"], query=lambda text: lake.sql(text).to_arrow_table())
+    result = next(result for result in results if result.rule.id == "STR001")
+    assert (result.rows_checked, result.rows_failed, result.measured) == (3, 2, 2 / 3)
+
+
+def test_registry_lists_every_module():
+    """A rule module that is not registered can't pass unnoticed; ids are unique and sorted."""
+    modules = {module.name.upper() for module in pkgutil.iter_modules(quality.rules.__path__)}
+    ids = [rule.id for rule in RULES]
+    assert modules == set(ids)
+    assert len(ids) == len(set(ids))
+    assert [rule.family for rule in RULES] == sorted(
+        (rule.family for rule in RULES), key=list(FAMILIES).index
+    )
+
+
+def test_every_table_has_rules():
+    """Each table of the contracts is judged by at least its required columns."""
+    for table in TABLES.values():
+        assert "STR001" in {rule.id for rule, _ in rules_for(table)}, table.name
