@@ -29,13 +29,13 @@ from contracts.recording import (
     Unit,
 )
 from udfs.decode import ros1bag_records as rec
-from udfs.decode.limits import GROUP_BYTES
 from udfs.decode.ros1bag_chunk import (
     ChunkMessages,
     chunk_messages,
     connection_records,
     load_chunk,
 )
+from udfs.decode.units import iter_unit_groups, rows_by_channel, sequence_bases
 
 MAGIC = b"#ROSBAG V2.0\n"
 _COMPRESSIONS = ("none", "bz2", "lz4")
@@ -102,9 +102,9 @@ def iter_message_groups(
     """
     known = {channel.id for channel in index.channels}
     wanted = known if channels is None else known & set(channels)
-    bases = _sequence_bases(index.units)
+    bases = sequence_bases(index.units)
     arena = np.empty(0, np.uint8)
-    for group in _grouped(index.units if units is None else units):
+    for group in iter_unit_groups(index.units if units is None else units):
         needed = sum(unit.uncompressed_size or 0 for unit in group)
         if len(arena) < needed:
             arena = np.empty(needed, np.uint8)
@@ -359,31 +359,6 @@ def _structure(source: Source, scan: _Scan) -> tuple[LedgerEntry, ...]:
     return tuple(sorted(entries, key=lambda entry: entry.offset))
 
 
-def _grouped(units: Sequence[Unit]) -> Iterator[list[Unit]]:
-    group: list[Unit] = []
-    held = 0
-    for unit in units:
-        size = unit.uncompressed_size or 0
-        if group and held + size > GROUP_BYTES:
-            yield group
-            group, held = [], 0
-        group.append(unit)
-        held += size
-    if group:
-        yield group
-
-
-def _sequence_bases(units: Sequence[Unit]) -> dict[int, dict[int, int]]:
-    """For each unit: how many messages of each of its channels the units before it hold."""
-    bases: dict[int, dict[int, int]] = {}
-    seen: dict[int, int] = {}
-    for unit in units:
-        bases[unit.index] = {channel: seen.get(channel, 0) for channel in unit.channel_counts}
-        for channel, count in unit.channel_counts.items():
-            seen[channel] = seen.get(channel, 0) + count
-    return bases
-
-
 def _read_group(
     source: Source,
     units: Sequence[Unit],
@@ -458,9 +433,7 @@ def _batches(
     time_ns = np.concatenate([part.time_ns for part in found])
     unit_offset = np.concatenate([offset for offset, _ in pointers])
     payload_offset = np.concatenate([offset for _, offset in pointers])
-    order = np.argsort(connection, kind="stable")
-    ids, firsts = np.unique(connection[order], return_index=True)
-    for channel, rows in zip(ids.tolist(), np.split(order, firsts[1:]), strict=True):
+    for channel, rows in rows_by_channel(connection):
         if channel not in wanted:
             continue
         base = next((bases[u.index][channel] for u in units if channel in bases[u.index]), 0)

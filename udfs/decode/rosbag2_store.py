@@ -1,0 +1,193 @@
+"""A rosbag2 SQLite file opened as the immutable object it is, and its rows, damage included.
+
+Source: rosbag2_storage_sqlite3, schema versions 1 to 4.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
+
+import attrs
+import numpy as np
+
+from contracts.errors import DecodeError
+from contracts.recording import Int64Array, Source
+
+_ROWS_AT_A_TIME = 50_000
+_SELECT = "SELECT rowid, topic_id, timestamp, length(data) FROM messages"
+_SELECT_DATA = "SELECT rowid, topic_id, timestamp, data FROM messages WHERE"
+_MESSAGE_COUNT = re.compile(r"^\s{0,2}message_count:\s*(\d+)\s*$", re.MULTILINE)
+
+
+class Topic(NamedTuple):
+    """A row of `topics`; `qos` and `type_hash` are empty where the schema has no such column."""
+
+    id: int
+    name: str
+    type: str
+    encoding: str
+    qos: str
+    type_hash: str
+
+
+class Definition(NamedTuple):
+    """A row of `message_definitions`."""
+
+    type: str
+    encoding: str
+    text: str
+
+
+@attrs.frozen(eq=False)
+class Rows:
+    """The rows of `messages` without their data, by rowid.
+
+    Attributes:
+        id: (N,) int64, ascending.
+        topic: (N,) int64.
+        time_ns: (N,) int64, when they were received, recorder's clock.
+        size: (N,) int64, bytes of data.
+        gaps: Rowid ranges [first, last] that can't be read; last is None where the table goes on
+            for nobody knows how long.
+    """
+
+    id: Int64Array
+    topic: Int64Array
+    time_ns: Int64Array
+    size: Int64Array
+    gaps: tuple[tuple[int, int | None], ...] = ()
+
+
+class Store:
+    """An open bag file; a context manager."""
+
+    def __init__(self, source: Source) -> None:
+        """Open the file read-only; DecodeError DB_MALFORMED or NOT_A_DATABASE if it won't read."""
+        self._path = source.local_path()
+        uri = f"file:{quote(self._path)}?mode=ro&immutable=1"
+        self._db = sqlite3.connect(uri, uri=True)
+        self._db.text_factory = lambda data: data.decode("utf-8", "replace")
+        try:
+            names = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            self.tables = {name for (name,) in names}
+            self.columns = {
+                table: {row[1] for row in self._db.execute(f"PRAGMA table_info({table})")}
+                for table in ("topics", "messages", "message_definitions", "schema", "metadata")
+            }
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            code = "NOT_A_DATABASE" if "not a database" in str(error) else "DB_MALFORMED"
+            raise DecodeError(str(error), code=code, uri=source.uri) from error
+
+    def __enter__(self) -> Self:
+        """Enter the block that closes the file."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def wal_bytes(self) -> int:
+        """Size of a write-ahead log that lies beside the file; it is another object, not read."""
+        with contextlib.suppress(OSError):
+            return Path(f"{self._path}-wal").stat().st_size
+        return 0
+
+    def topics(self) -> list[Topic]:
+        """All rows of `topics`."""
+        have = self.columns["topics"]
+        optional = [
+            f"COALESCE({column}, '')" if column in have else "''"
+            for column in ("offered_qos_profiles", "type_description_hash")
+        ]
+        columns = ", ".join(["id, name, type, serialization_format", *optional])
+        rows = self._all(f"SELECT {columns} FROM topics ORDER BY id")  # noqa: S608
+        return [Topic(*row) for row in rows]
+
+    def definitions(self) -> list[Definition]:
+        """All rows of `message_definitions` that hold a definition; none in old files."""
+        if "message_definitions" not in self.tables:
+            return []
+        rows = self._all(
+            "SELECT topic_type, encoding, encoded_message_definition"
+            " FROM message_definitions ORDER BY id"
+        )
+        return [Definition(*row) for row in rows if row[2]]
+
+    def schema_version(self) -> tuple[int, str]:
+        """Version of the schema and ROS distribution, as far as the file says."""
+        if "schema" not in self.tables:
+            return (2 if "offered_qos_profiles" in self.columns["topics"] else 1), ""
+        rows = self._all("SELECT schema_version, ros_distro FROM schema")
+        return (int(rows[0][0]), str(rows[0][1])) if rows else (3, "")
+
+    def declared_count(self) -> int | None:
+        """Messages that the metadata counts; None where a closed recorder has left none."""
+        if "metadata" not in self.tables:
+            return None
+        rows = self._all("SELECT metadata FROM metadata ORDER BY id DESC LIMIT 1")
+        counts = _MESSAGE_COUNT.findall(str(rows[0][0])) if rows else []
+        total = max((int(count) for count in counts), default=0)
+        return total or None
+
+    def rows(self) -> Rows:
+        """All rows of `messages` that can be read, and the ranges that can't."""
+        parts: list[Int64Array] = []
+        gaps: tuple[tuple[int, int | None], ...] = ()
+        last = -(1 << 63)
+        try:
+            cursor = self._db.execute(f"{_SELECT} ORDER BY rowid")
+            while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
+                parts.append(np.array(rows, np.int64))
+                last = rows[-1][0]
+        except sqlite3.DatabaseError:
+            head = self._until_damage("rowid > ? ORDER BY rowid", last)
+            last = head[-1][0] if head else last
+            tail = self._until_damage("rowid > ? ORDER BY rowid DESC", last)[::-1]
+            parts += [np.array(rows, np.int64) for rows in (head, tail) if rows]
+            gaps = ((last + 1, tail[0][0] - 1 if tail else None),)
+        except (OverflowError, ValueError) as error:
+            what = f"a row of messages holds no integers: {error}"
+            raise DecodeError(what, code="DB_MALFORMED") from error
+        table = np.concatenate([np.empty((0, 4), np.int64), *parts]).T.copy()
+        return Rows(table[0], table[1], table[2], table[3], gaps)
+
+    def data(self, first: int, count: int) -> list[tuple[int, int, int, bytes | None]]:
+        """(rowid, topic, time, data) of `count` rows from rowid `first` on; None: unreadable."""
+        where = "rowid >= ? ORDER BY rowid LIMIT ?"
+        try:
+            return self._all(f"{_SELECT_DATA} {where}", (first, count))
+        except sqlite3.DatabaseError:
+            rows = self._all(f"{_SELECT} WHERE {where}", (first, count))
+            return [(row[0], row[1], row[2], self._data_of(row[0])) for row in rows]
+
+    def _data_of(self, rowid: int) -> bytes | None:
+        try:
+            rows = self._all("SELECT data FROM messages WHERE rowid = ?", (rowid,))
+        except sqlite3.DatabaseError:
+            return None
+        return rows[0][0] if rows else None
+
+    def blobs(self, rowids: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield (rowid, data) in the order asked for; DecodeError if a row won't read."""
+        for rowid in rowids:
+            data = self._data_of(rowid)
+            if data is None:
+                raise DecodeError(f"row {rowid} can't be read", code="DB_MALFORMED")
+            yield rowid, data
+
+    def _until_damage(self, where: str, *values: int) -> list[tuple[int, int, int, int]]:
+        rows: list[tuple[int, int, int, int]] = []
+        cursor = self._db.execute(f"{_SELECT} WHERE {where}", values)
+        with contextlib.suppress(sqlite3.DatabaseError):
+            rows.extend(cursor)  # rows read before the damage stay
+        return rows
+
+    def _all(self, statement: str, values: Sequence[int] = ()) -> list[Any]:
+        return self._db.execute(statement, values).fetchall()
