@@ -1,0 +1,25 @@
+"""A client of the Spark server. Everything here talks Spark Connect: DataFrames and SQL only."""
+
+from __future__ import annotations
+
+from pyspark.sql import SparkSession
+
+from contracts.settings import Settings
+
+_SESSION_CONFIGURATION = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    # A DataFrame's plan is small here; its rows may be megabytes of nested values.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
+}
+
+
+def connect(settings: Settings) -> SparkSession:
+    """Open a session of its own on the server at `settings.spark_remote`.
+
+    Close it with `stop()`; the server goes on.
+    """
+    builder = SparkSession.builder.remote(settings.spark_remote)
+    for key, value in _SESSION_CONFIGURATION.items():
+        builder = builder.config(key, value)
+    return builder.create()

@@ -1,0 +1,328 @@
+"""All reads and writes of whole tables. Tables are external Delta tables under the lake's URI.
+
+Bronze and the message tables of silver are written by delta-rs alone (`spark_jobs.commit`), the
+others by Spark alone: one engine writes one table. Spark's catalogue names them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import DeltaError
+from pyspark.sql import DataFrame, SparkSession
+
+from contracts.errors import SchemaMismatchError
+from contracts.settings import Settings
+from contracts.tables import LAYERS, TABLES, TableContract, table_uri
+from spark_jobs.storage import filesystem_of, is_local, spark_location
+
+STATISTICS_COLUMNS = frozenset(
+    {
+        "recording_id",
+        "channel_id",
+        "sequence",
+        "log_time_ns",
+        "publish_time_ns",
+        "sensor_time_ns",
+        "unit_offset",
+        "drive_id",
+        "batch_id",
+        "sha256",
+        "schema_hash",
+        "chunk_index",
+        "offset",
+        "start_ns",
+        "end_ns",
+        "first_ns",
+        "last_ns",
+        "t_ns",
+        "camera_recording_id",
+        "camera_log_time_ns",
+        "valid_from_ns",
+        "valid_to_ns",
+        "label_id",
+        "dataset_id",
+        "sample_id",
+        "bundle_id",
+        "created_ns",
+        "ingested_ns",
+    }
+)
+"""The only columns with minima and maxima in the log: no personal data, no free text."""
+
+
+def statistics_columns(schema: pa.Schema) -> tuple[str, ...]:
+    """Columns of a table whose statistics go into the Delta log, in the table's order."""
+    simple = (pa.types.is_integer, pa.types.is_string)
+    return tuple(
+        field.name
+        for field in schema
+        if field.name in STATISTICS_COLUMNS and any(test(field.type) for test in simple)
+    )
+
+
+def message_contract(table: str, schema: pa.Schema, *, schema_name: str = "") -> TableContract:
+    """The contract of the silver table of a message type that has no kind of its own."""
+    name = f"silver.{table}"
+    return TABLES.get(name) or TableContract(
+        name=name,
+        description=f"One row is a message of type {schema_name or table}.",
+        schema=schema,
+        keys=("recording_id", "channel_id", "sequence", "log_time_ns"),
+        required=("recording_id", "channel_id", "topic", "log_time_ns", "ingest_date"),
+    )
+
+
+def open_table(settings: Settings, name: str, *, version: int | None = None) -> DeltaTable:
+    """The table in delta-rs; TableNotFoundError if it was never made."""
+    options = dict(settings.storage_options)
+    return DeltaTable(
+        table_uri(settings.lake_uri, name), version=version, storage_options=options or None
+    )
+
+
+def table_exists(settings: Settings, name: str) -> bool:
+    """Whether the table has a Delta log."""
+    uri = table_uri(settings.lake_uri, name)
+    return DeltaTable.is_deltatable(uri, storage_options=dict(settings.storage_options))
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema as Delta keeps it, without comments: for comparison by value."""
+    return pa.schema(Schema.from_arrow(schema.remove_metadata()).to_arrow()).remove_metadata()
+
+
+def stored_schema(table: DeltaTable) -> pa.Schema:
+    """Arrow schema of a table as it stands in the log, comments dropped."""
+    return pa.schema(table.schema().to_arrow()).remove_metadata()
+
+
+def create_table(settings: Settings, contract: TableContract) -> DeltaTable:
+    """Make the Delta table if it is not there; of two that race, one makes it.
+
+    Raises:
+        SchemaMismatchError: It is there with other columns.
+    """
+    uri = table_uri(settings.lake_uri, contract.name)
+    if not table_exists(settings, contract.name):
+        _make_folder(settings, uri)
+        statistics = statistics_columns(contract.schema)
+        try:
+            DeltaTable.create(
+                uri,
+                Schema.from_arrow(contract.schema),
+                mode="error",
+                partition_by=list(contract.partition_by),
+                name=contract.table,
+                description=contract.description,
+                configuration={"delta.dataSkippingStatsColumns": ",".join(statistics)}
+                if statistics
+                else {"delta.dataSkippingNumIndexedCols": "0"},
+                storage_options=dict(settings.storage_options) or None,
+            )
+        except DeltaError:
+            if not table_exists(settings, contract.name):
+                raise
+    table = open_table(settings, contract.name)
+    if not plain_schema(contract.schema).equals(plain_schema(stored_schema(table))):
+        raise SchemaMismatchError(
+            f"{contract.name} has other columns than its contract: "
+            f"{_difference(contract.schema, stored_schema(table))}",
+            uri=uri,
+        )
+    return table
+
+
+def ensure_table(spark: SparkSession, settings: Settings, contract: TableContract) -> None:
+    """Make a table if it is not there and name it in the catalogue.
+
+    Raises:
+        SchemaMismatchError: It is there with other columns.
+    """
+    create_table(settings, contract)
+    register_tables(spark, settings, [contract.name])
+
+
+def register_tables(spark: SparkSession, settings: Settings, names: Iterable[str]) -> list[str]:
+    """Name existing Delta tables in Spark's catalogue; gives the ones that were new to it."""
+    wanted = sorted(set(names))
+    layers = sorted({name.split(".", 1)[0] for name in wanted})
+    for layer in layers:
+        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {layer}").collect()
+    known = {
+        f"{layer}.{row.tableName}"
+        for layer in layers
+        for row in spark.sql(f"SHOW TABLES IN {layer}").collect()
+    }
+    new = [name for name in wanted if name not in known]
+    for name in new:
+        location = spark_location(table_uri(settings.lake_uri, name)).replace("'", "\\'")
+        spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING DELTA LOCATION '{location}'").collect()
+    return new
+
+
+def register_existing(spark: SparkSession, settings: Settings) -> list[str]:
+    """Name every Delta table that the lake holds: a new catalogue over an old lake."""
+    return register_tables(spark, settings, list_tables(settings))
+
+
+def list_tables(settings: Settings) -> list[str]:
+    """Names of the Delta tables that the lake holds, sorted."""
+    found = []
+    for layer in LAYERS:
+        uri = f"{settings.lake_uri.rstrip('/')}/{layer}"
+        filesystem, path = filesystem_of(uri, storage_options=settings.storage_options)
+        selector = pafs.FileSelector(path, allow_not_found=True)
+        folders = [
+            item.base_name
+            for item in filesystem.get_file_info(selector)
+            if item.type == pafs.FileType.Directory
+        ]
+        found += [f"{layer}.{folder}" for folder in folders]
+    return sorted(name for name in found if table_exists(settings, name))
+
+
+def table_version(settings: Settings, name: str) -> int:
+    """Latest Delta version of a table."""
+    return open_table(settings, name).version()
+
+
+def table_versions(settings: Settings, names: Iterable[str]) -> dict[str, int]:
+    """Latest Delta version by table; tables that are not there are left out."""
+    return {name: table_version(settings, name) for name in names if table_exists(settings, name)}
+
+
+def read(spark: SparkSession, name: str, *, version: int | None = None) -> DataFrame:
+    """A table as a DataFrame, at its latest version or a pinned one."""
+    if version is None:
+        return spark.table(name)
+    return spark.read.option("versionAsOf", version).table(name)
+
+
+def read_arrow(
+    settings: Settings,
+    name: str,
+    *,
+    columns: Sequence[str] | None = None,
+    filters: Sequence[tuple[str, str, object]] | None = None,
+    version: int | None = None,
+) -> pa.Table:
+    """A table, or some columns and rows of it, without Spark: for small reads with low latency.
+
+    Args:
+        settings: Where the lake is.
+        name: `layer.table`.
+        columns: All by default, in the table's order.
+        filters: Conjunction of (column, operator, value), as pyarrow's Parquet filters.
+        version: Latest by default.
+    """
+    table = open_table(settings, name, version=version)
+    return table.to_pyarrow_table(
+        columns=list(columns) if columns else None, filters=list(filters) if filters else None
+    )
+
+
+def replace_rows(
+    spark: SparkSession,
+    settings: Settings,
+    name: str,
+    df: DataFrame,
+    *,
+    where: str,
+    app_id: str,
+    version: int = 1,
+) -> int:
+    """Replace the rows of `where` by those of `df` in one commit; a repeat does nothing.
+
+    Args:
+        spark: Session.
+        settings: Where the lake is.
+        name: `layer.table`; made if it is one of the contracts and not there.
+        df: All rows must hold to `where`; Delta checks it.
+        where: Predicate over the table's columns; no personal data, it stays in the log.
+        app_id: Identity of this write. With the same `version` it is committed at most once.
+        version: Grows where the same identity has something new to say.
+
+    Returns:
+        The table's version afterwards.
+
+    Raises:
+        SchemaMismatchError: Columns of `df` differ from the table's in name or type.
+    """
+    if name in TABLES:
+        ensure_table(spark, settings, TABLES[name])
+    done = open_table(settings, name).transaction_version(app_id)
+    if done is None or done < version:
+        (
+            conformed(df, spark.table(name))
+            .write.format("delta")
+            .mode("overwrite")
+            .option("replaceWhere", where)
+            .option("txnAppId", app_id)
+            .option("txnVersion", version)
+            .save(spark_location(table_uri(settings.lake_uri, name)))
+        )
+    return table_version(settings, name)
+
+
+def merge_rows(
+    spark: SparkSession, settings: Settings, name: str, df: DataFrame, *, keys: Sequence[str]
+) -> int:
+    """Update the rows that `df` matches by `keys`, insert the others; gives the version after.
+
+    Raises:
+        SchemaMismatchError: Columns of `df` differ from the table's in name or type.
+    """
+    if name in TABLES:
+        ensure_table(spark, settings, TABLES[name])
+    source = f"source_{uuid4().hex}"
+    conformed(df, spark.table(name)).createOrReplaceTempView(source)
+    condition = " AND ".join(f"target.{key} <=> source.{key}" for key in keys)
+    try:
+        spark.sql(
+            f"MERGE INTO {name} AS target USING {source} AS source ON {condition} "
+            "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+        ).collect()
+    finally:
+        spark.catalog.dropTempView(source)
+    return table_version(settings, name)
+
+
+def conformed(df: DataFrame, like: DataFrame) -> DataFrame:
+    """The columns of `df` in the order of `like`, nothing cast.
+
+    Raises:
+        SchemaMismatchError: A name or type differs.
+    """
+    given = {field.name: field.dataType.simpleString() for field in df.schema}
+    wanted = {field.name: field.dataType.simpleString() for field in like.schema}
+    if given != wanted:
+        differing = {
+            name: (given.get(name), wanted.get(name))
+            for name in given.keys() | wanted.keys()
+            if given.get(name) != wanted.get(name)
+        }
+        raise SchemaMismatchError(f"columns (given, wanted) differ: {differing}")
+    return df.select(*wanted)
+
+
+def _difference(given: pa.Schema, wanted: pa.Schema) -> str:
+    columns = {field.name: str(field.type) for field in plain_schema(given)}
+    stored = {field.name: str(field.type) for field in plain_schema(wanted)}
+    differing = [
+        f"{name} ({columns.get(name, 'absent')}, in the table {stored.get(name, 'absent')})"
+        for name in {**columns, **stored}
+        if columns.get(name) != stored.get(name)
+    ]
+    return ", ".join(differing) or "their order"
+
+
+def _make_folder(settings: Settings, uri: str) -> None:
+    """Folders of a lake on disk come into being with their first table."""
+    if is_local(uri):
+        filesystem, path = filesystem_of(uri, storage_options=settings.storage_options)
+        filesystem.create_dir(path, recursive=True)
