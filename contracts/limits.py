@@ -27,7 +27,7 @@ VALUE_SETS: Mapping[str, tuple[str, ...]] = {
     "bronze.channels.decode_status": ("DECODED", "NO_DECODER", "NO_DEFINITION"),
     "bronze.decode_ledger.fate": ("decoded", "quarantined", "skipped"),
     "silver.clocks.method": ("gnss_time", "shared_signal", "reference", "assumed"),
-    "silver.frames.clock": ("utc",),
+    "silver.frames.clock": ("utc", "reference"),
     "silver.frames.lidar_state": _SYNC_STATES,
     "silver.frames.gnss_state": _SYNC_STATES,
     "silver.frames.pose_state": _SYNC_STATES,

@@ -382,7 +382,7 @@ def _value(name: str, kind: pa.DataType, text: str) -> dict[str, tuple[pa.DataTy
 
 _FRAMES = {
     "drive_id": (_STR, "Drive"),
-    "clock": (_STR, "Clock of t_ns: utc"),
+    "clock": (_STR, "Clock of t_ns: utc, or reference where nothing ties the drive to UTC"),
     "t_ns": (_I64, "Exposure of the camera image, UTC"),
     "camera_recording_id": (_STR, "Recording of the image"),
     "camera_topic": (_STR, "Topic of the image"),
@@ -463,6 +463,7 @@ _REST: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...],
             "evidence": (_STR, "Signals that were compared"),
             "samples": (_I64, "Samples compared"),
             "correlation": (_F64, "Peak of the correlation, null where none was taken"),
+            "clock_version": (_STR, "Hash of the recordings and rules it was estimated from"),
         },
         ("recording_id", "valid_from_ns"),
         "team:synchronisation",
