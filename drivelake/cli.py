@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-out = Console(soft_wrap=False)
+out = Console()
 err = Console(stderr=True)
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -236,10 +236,10 @@ def verify(
     as_json: JsonFlag = False,
 ) -> None:
     """Check a hand-off bundle: signature, every byte of every file, nothing missing or added."""
-    from edge.bundle import verify_bundle
-
     if not bundle.is_dir():
         raise typer.BadParameter(f"There is no bundle folder at {bundle}.")
+    from edge.bundle import verify_bundle
+
     found = verify_bundle(bundle, trusted_key=key)
     if as_json:
         _print_json(attrs.asdict(found))

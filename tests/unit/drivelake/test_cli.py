@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from deltalake import write_deltalake
+
+COMMANDS = ("demo", "up", "down", "ingest", "status", "sql", "tables", "simulate", "verify")
+
+
+@attrs.frozen
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capfd):
+    """Run the command's entry point in a home of its own."""
+    monkeypatch.delenv("SPARK_REMOTE", raising=False)
+    monkeypatch.setenv("DRIVELAKE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DRIVELAKE_SPARK_PORT", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(*arguments: str) -> Done:
+        from drivelake.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["drivelake", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        text = capfd.readouterr()
+        return Done(ended.value.code, text.out, text.err)
+
+    return run
+
+
+def test_the_installed_script_is_the_entry_point():
+    """The `drivelake` script of the environment runs and hands on the exit code."""
+    script = str(Path(sys.executable).parent / "drivelake")
+    done = subprocess.run([script, "frob"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def lake(tmp_path):
+    """A lake with one small table."""
+    table = pa.table({"topic": ["/a", "/b"], "n": [1, 2], "data": [b"\x01", None]})
+    write_deltalake(str(tmp_path / "home" / "lake" / "silver" / "demo"), table)
+
+
+def test_help_lists_every_command(call):
+    """The help names all commands, and each has a help text of its own."""
+    done = call("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert command in done.stdout
+        assert len(call(command, "--help").stdout) > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["frob"], "No such command 'frob'"),
+        (["ingest"], "Missing argument"),
+        (["ingest", "/no/such/place"], "nothing at /no/such/place"),
+        (["sql", "SELECT 1", "--format", "xml"], "--format takes table, csv, json, parquet"),
+        (["sql", "SELECT 1", "--format", "parquet"], "Parquet needs a file"),
+        (["verify", "/no/such/bundle"], "no bundle folder"),
+        (["demo", "--drives", "1"], "--drives"),
+        (["sql", "SELEC 1", "--engine", "duckdb"], "syntax error"),
+    ],
+)
+def test_bad_arguments_are_one_sentence_and_code_2(call, arguments, says):
+    """A wrong request gives one sentence on stderr, no traceback, exit code 2."""
+    done = call(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert says in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_no_server_is_a_sentence_that_says_what_to_do(call):
+    """Without a Spark server `sql` says how to start one or do without, exit code 1."""
+    done = call("sql", "SELECT 1")
+    assert done.returncode == 1
+    assert "drivelake up" in done.stderr
+    assert "--engine duckdb" in " ".join(done.stderr.split())
+
+
+def test_empty_home_says_what_to_try(call):
+    """On a fresh machine `tables` and `status` answer and point at the first step."""
+    assert "drivelake ingest" in call("tables").stdout
+    assert json.loads(call("tables", "--json").stdout) == []
+    assert "drivelake ingest" in call("status").stdout
+
+
+def test_tables_reports_rows_and_version_from_the_log(call, lake):
+    """`tables --json` gives rows, version and files of each Delta table."""
+    [table] = json.loads(call("tables", "--json").stdout)
+    assert (table["name"], table["rows"], table["version"]) == ("silver.demo", 2, 0)
+
+
+def test_sql_gives_table_csv_json_and_parquet(call, lake, tmp_path):
+    """The same rows come out in every format, without Spark."""
+    query = ["sql", "SELECT topic, n FROM silver.demo ORDER BY n", "--engine", "duckdb"]
+    assert "/b" in call(*query).stdout
+    expected = [{"topic": "/a", "n": 1}, {"topic": "/b", "n": 2}]
+    assert json.loads(call(*query, "--format", "json").stdout) == expected
+    assert call(*query, "-f", "csv").stdout.splitlines()[1:] == ['"/a",1', '"/b",2']
+    for suffix, reader in (("parquet", pa.parquet.read_table), ("csv", pa.csv.read_csv)):
+        place = tmp_path / f"result.{suffix}"
+        assert call(*query, "--to", str(place)).returncode == 0
+        assert reader(place).to_pylist() == expected
+
+
+def test_bytes_are_shown_as_hex(call, lake):
+    """Binary columns print as hex in JSON; nulls stay null."""
+    done = call("sql", "SELECT data FROM silver.demo", "--engine", "duckdb", "-f", "json")
+    assert {row["data"] for row in json.loads(done.stdout)} == {"01", None}
