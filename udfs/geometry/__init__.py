@@ -1,0 +1,1 @@
+"""Space: cameras, transforms, point clouds and boxes. Conventions of REP-103."""

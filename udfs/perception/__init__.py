@@ -1,0 +1,1 @@
+"""Objects out of a lidar sweep, without a trained model."""

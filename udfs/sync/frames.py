@@ -1,0 +1,252 @@
+"""Frames: every sensor at the instant of a camera image, each value with its own time and error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from contracts.ids import content_hash
+from contracts.tables import TABLES
+from udfs.sync.align import OK, Aligned, Stream, align, without_clock
+from udfs.sync.channels import ChannelSamples, best_channel, split_channels
+from udfs.sync.drive_clocks import UTC, recorders_of
+from udfs.sync.observations import CAMERA, GNSS, LIDAR, POSE, observations_of
+from udfs.sync.rules import AlignRule, SyncRules
+
+FRAMES = TABLES["silver.frames"].schema
+REFERENCE = "reference"
+_ALGORITHM = 1
+_QUANTITIES = ("speed_m_s", "yaw_rate_rad_s", "acceleration_m_s2", "steering_angle_rad")
+_POINTER = ("unit_offset", "data_offset", "data_length")
+_SUFFIXES = ("_m_s2", "_m_s", "_rad_s", "_rad")
+_VALUES: Mapping[str, tuple[str, ...]] = {
+    GNSS: ("latitude_deg", "longitude_deg", "altitude_m"),
+    POSE: ("position_x_m", "position_y_m", "yaw_rad"),
+    **{name: (name,) for name in _QUANTITIES},
+}
+
+
+@attrs.frozen
+class _Clock:
+    """A recorder's clock: what to subtract, and the clock it leads to.
+
+    Clocks with the same root can be compared. The uncertainty is that against the root.
+    """
+
+    root: str
+    offset_ns: int
+    uncertainty_ns: int
+
+
+def sync_version(clocks: pa.Table, *, rules: SyncRules) -> str:
+    """Identity of what the frames of a drive are made of: clocks, rules and algorithm.
+
+    Args:
+        clocks: Rows of `silver.clocks` of one drive.
+        rules: The rules.
+    """
+    names = ("recording_id", "offset_ns", "drift_ppb", "uncertainty_ns", "method", "reference")
+    rows = sorted(clocks.select(names).to_pylist(), key=lambda row: row["recording_id"])
+    return content_hash([rows, rules.version, _ALGORITHM])[:16]
+
+
+def build_frames(
+    streams: Mapping[str, pa.Table], clocks: pa.Table, *, rules: SyncRules
+) -> pa.Table:
+    """Synchronise silver tables without Spark.
+
+    Args:
+        streams: Rows by silver table name (`images`, `point_clouds`, `signals`, …).
+        clocks: Rows of `silver.clocks` of the drives wanted.
+        rules: Which column is which stream, and limits.
+
+    Returns:
+        Rows of `silver.frames`, ordered by drive, camera and time.
+    """
+    observations = observations_of(streams, rules=rules)
+    parts = [
+        frames_of_drive(
+            observations, clocks.filter(pc.equal(clocks["drive_id"], drive)), rules=rules
+        )
+        for drive in sorted(pc.unique(clocks["drive_id"]).to_pylist())
+    ]
+    return pa.concat_tables(parts) if parts else FRAMES.empty_table()
+
+
+def frames_of_drive(observations: pa.Table, clocks: pa.Table, *, rules: SyncRules) -> pa.Table:
+    """Synchronise the observations of one drive on its camera images.
+
+    Args:
+        observations: As `OBSERVATIONS`; recordings of other drives are passed over.
+        clocks: Rows of `silver.clocks` of one drive.
+        rules: Limits.
+
+    Returns:
+        Rows of `silver.frames`, one an image, ordered by camera and time. `clock` is `utc`, or
+        `reference` where nothing ties the drive to UTC.
+    """
+    rows = clocks.to_pylist()
+    recorders = recorders_of(rows)
+    by_recorder = {recorders[row["recording_id"]]: row for row in rows}
+    known = {name: _clock_of(name, rows=by_recorder) for name in by_recorder}
+    channels = split_channels(observations, recorders=recorders, rules=rules)
+    version = sync_version(clocks, rules=rules)
+    dates = {row["recording_id"]: row["ingest_date"] for row in rows}
+    parts = []
+    for camera in channels:
+        if camera.stream != CAMERA:
+            continue
+        columns = _frames_of_camera(camera, channels, observations, clocks=known, rules=rules)
+        recordings = columns["camera_recording_id"].to_pylist()
+        count = len(recordings)
+        columns |= {
+            "drive_id": pa.repeat(rows[0]["drive_id"], count),
+            "sync_version": pa.repeat(version, count),
+            "ingest_date": pa.array([dates[each] for each in recordings], pa.date32()),
+        }
+        parts.append(pa.table([columns[name] for name in FRAMES.names], schema=FRAMES))
+    return pa.concat_tables(parts) if parts else FRAMES.empty_table()
+
+
+def _frames_of_camera(
+    camera: ChannelSamples,
+    channels: Sequence[ChannelSamples],
+    observations: pa.Table,
+    *,
+    clocks: Mapping[str, _Clock],
+    rules: SyncRules,
+) -> dict[str, pa.Array]:
+    """Columns of the frames of one camera, but for those that are the drive's."""
+    clock = clocks[camera.recorder]
+    t_ns = camera.t_ns - clock.offset_ns
+    images = observations.take(pa.array(camera.rows))
+    count = len(t_ns)
+    columns: dict[str, pa.Array] = {
+        "clock": pa.repeat(UTC if clock.root == UTC else REFERENCE, count),
+        "t_ns": pa.array(t_ns),
+        "camera_recording_id": images["recording_id"],
+        "camera_topic": images["source"],
+        "camera_log_time_ns": images["log_time_ns"],
+        **{f"camera_{name}": images[name] for name in _POINTER},
+    }
+    used, streams = [clock], []
+    for stream in (LIDAR, *_VALUES):
+        chosen = _choose(stream, channels, observations, camera=camera, clocks=clocks, rules=rules)
+        of_chosen = clocks[chosen.recorder] if chosen else None
+        if chosen is None:
+            aligned = align(t_ns, _empty(stream), rule=_rule(stream, rules))
+        elif of_chosen is None or of_chosen.root != clock.root:
+            aligned = without_clock(count, names=_VALUES.get(stream, ()))
+        else:
+            samples = _samples(chosen, observations, stream=stream, clock=of_chosen)
+            aligned = align(t_ns, samples, rule=_rule(stream, rules))
+            used += [of_chosen]
+        streams.append(aligned)
+        columns |= _value_columns(stream, aligned)
+        if stream == LIDAR:
+            columns |= _lidar_columns(chosen, aligned, observations)
+    is_ok = np.array([each.state == OK for each in streams])
+    errors = np.array([np.abs(each.sync_error_ns) for each in streams])
+    return columns | {
+        "sync_error_ns": pa.array(np.max(np.where(is_ok, errors, 0), axis=0)),
+        "clock_uncertainty_ns": pa.repeat(max(each.uncertainty_ns for each in used), count),
+        "is_complete": pa.array(is_ok.all(axis=0)),
+    }
+
+
+def _clock_of(recorder: str, *, rows: Mapping[str, Mapping[str, Any]]) -> _Clock:
+    """Follow the references of a recorder's clock to their root: UTC, or a recorder."""
+    root, seen = recorder, {recorder}
+    while rows[root]["method"] == "shared_signal" and rows[root]["reference"] in rows:
+        root = rows[root]["reference"]
+        if root in seen:
+            break
+        seen.add(root)
+    return _Clock(
+        root=UTC if rows[root]["method"] == "gnss_time" else root,
+        offset_ns=rows[recorder]["offset_ns"],
+        uncertainty_ns=rows[recorder]["uncertainty_ns"] or 0,
+    )
+
+
+def _choose(
+    stream: str,
+    channels: Sequence[ChannelSamples],
+    observations: pa.Table,
+    *,
+    camera: ChannelSamples,
+    clocks: Mapping[str, _Clock],
+    rules: SyncRules,
+) -> ChannelSamples | None:
+    """The channel that speaks for a stream; one on a clock tied to the camera's comes first."""
+    found = [each for each in channels if each.stream == stream]
+    root = clocks[camera.recorder].root
+    found = [each for each in found if clocks[each.recorder].root == root] or found
+    if stream == LIDAR and found:
+        # The densest sweeps: a radar and a rear lidar are point clouds, too.
+        size = {
+            id(each): pc.mean(observations["data_length"].take(pa.array(each.rows))).as_py()
+            for each in found
+        }
+        return max(found, key=lambda each: size[id(each)] or 0)
+    quantity = rules.quantity(stream) if stream in _QUANTITIES else None
+    return best_channel(found, quantity=quantity, recorder=camera.recorder)
+
+
+def _rule(stream: str, rules: SyncRules) -> AlignRule:
+    return rules.align.get(stream, rules.quantity_align)
+
+
+def _empty(stream: str) -> Stream:
+    none = np.empty(0, dtype=np.float64)
+    return Stream(np.empty(0, dtype=np.int64), dict.fromkeys(_VALUES.get(stream, ()), none))
+
+
+def _samples(
+    channel: ChannelSamples, observations: pa.Table, *, stream: str, clock: _Clock
+) -> Stream:
+    """A channel on the clock of the frames."""
+    rows = pa.array(channel.rows)
+    values = {
+        name: observations[f"value_{i}"].take(rows).to_numpy().astype(np.float64)
+        for i, name in enumerate(_VALUES.get(stream, ()))
+    }
+    return Stream(channel.t_ns - clock.offset_ns, values)
+
+
+def _value_columns(stream: str, aligned: Aligned) -> dict[str, pa.Array]:
+    """Values, time, error and state of one stream; null where there is none."""
+    stem = stream
+    for suffix in _SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    none = aligned.index < 0
+    return {
+        **{
+            name: pa.array(values, mask=np.isnan(values)) for name, values in aligned.values.items()
+        },
+        f"{stem}_t_ns": pa.array(aligned.t_ns, mask=none),
+        f"{stem}_sync_error_ns": pa.array(aligned.sync_error_ns, mask=none),
+        f"{stem}_state": pa.array(aligned.state.tolist(), pa.string()),
+    }
+
+
+def _lidar_columns(
+    channel: ChannelSamples | None, aligned: Aligned, observations: pa.Table
+) -> dict[str, pa.Array]:
+    """Pointers to the sweeps; null where the state is not ok, so that none is used twice."""
+    names = {
+        "lidar_recording_id": "recording_id",
+        **{f"lidar_{name}": name for name in _POINTER},
+        "lidar_point_step_bytes": "point_step_bytes",
+        "lidar_fields": "fields",
+    }
+    rows = np.zeros(len(aligned.index), dtype=np.int64)
+    if channel is not None and len(channel.rows):
+        rows = channel.rows[np.maximum(aligned.index, 0)]
+    taken = observations.take(pa.array(rows, mask=aligned.state != OK))
+    return {column: taken[name] for column, name in names.items()}
