@@ -1,1 +1,1 @@
-"""Datasets, training, evaluation, the registry and its gates."""
+"""Datasets to models: load, train, track, evaluate, judge. Never imports Spark or Dagster."""
