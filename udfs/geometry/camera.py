@@ -99,7 +99,7 @@ def project_boxes(boxes: Boxes, *, camera: Pinhole, camera_from_base: Transform)
         if len(visible) == 0:
             continue
         pixels = camera.project(visible)
-        low, high = pixels.min(axis=0), pixels.max(axis=0) + 1.0
+        low, high = pixels.min(axis=0), pixels.max(axis=0)
         size = np.array([camera.width_px, camera.height_px], dtype=np.float64)
         if np.all(high > 0.0) and np.all(low < size):
             rectangles[i] = [*np.clip(low, 0.0, size), *np.clip(high, 0.0, size)]

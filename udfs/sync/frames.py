@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -23,6 +23,14 @@ REFERENCE = "reference"
 _ALGORITHM = 1
 _QUANTITIES = ("speed_m_s", "yaw_rate_rad_s", "acceleration_m_s2", "steering_angle_rad")
 _POINTER = ("unit_offset", "data_offset", "data_length")
+_CLOCK_COLUMNS = (
+    "recording_id",
+    "offset_ns",
+    "drift_ppb",
+    "method",
+    "reference",
+    "uncertainty_ns",
+)
 _SUFFIXES = ("_m_s2", "_m_s", "_rad_s", "_rad")
 _VALUES: Mapping[str, tuple[str, ...]] = {
     GNSS: ("latitude_deg", "longitude_deg", "altitude_m"),
@@ -43,15 +51,14 @@ class _Clock:
     uncertainty_ns: int
 
 
-def sync_version(clocks: pa.Table, *, rules: SyncRules) -> str:
+def sync_version(clocks: Iterable[Mapping[str, Any]], *, rules: SyncRules) -> str:
     """Identity of what the frames of a drive are made of: clocks, rules and algorithm.
 
     Args:
-        clocks: Rows of `silver.clocks` of one drive.
+        clocks: Rows of `silver.clocks` of one drive, in any order.
         rules: The rules.
     """
-    names = ("recording_id", "offset_ns", "drift_ppb", "uncertainty_ns", "method", "reference")
-    rows = sorted(clocks.select(names).to_pylist(), key=lambda row: row["recording_id"])
+    rows = sorted([row[name] for name in _CLOCK_COLUMNS] for row in clocks)
     return content_hash([rows, rules.version, _ALGORITHM])[:16]
 
 
@@ -95,7 +102,7 @@ def frames_of_drive(observations: pa.Table, clocks: pa.Table, *, rules: SyncRule
     by_recorder = {recorders[row["recording_id"]]: row for row in rows}
     known = {name: _clock_of(name, rows=by_recorder) for name in by_recorder}
     channels = split_channels(observations, recorders=recorders, rules=rules)
-    version = sync_version(clocks, rules=rules)
+    version = sync_version(rows, rules=rules)
     dates = {row["recording_id"]: row["ingest_date"] for row in rows}
     parts = []
     for camera in channels:
@@ -131,6 +138,7 @@ def _frames_of_camera(
         "t_ns": pa.array(t_ns),
         "camera_recording_id": images["recording_id"],
         "camera_topic": images["source"],
+        "camera_frame_id": images["frame_id"],
         "camera_log_time_ns": images["log_time_ns"],
         **{f"camera_{name}": images[name] for name in _POINTER},
     }
@@ -241,6 +249,7 @@ def _lidar_columns(
     """Pointers to the sweeps; null where the state is not ok, so that none is used twice."""
     names = {
         "lidar_recording_id": "recording_id",
+        "lidar_frame_id": "frame_id",
         **{f"lidar_{name}": name for name in _POINTER},
         "lidar_point_step_bytes": "point_step_bytes",
         "lidar_fields": "fields",

@@ -25,6 +25,7 @@ OBSERVATIONS = pa.schema(
         ("source", pa.string()),  # topic, for signals with the signal's source and name
         ("log_time_ns", pa.int64()),
         ("sensor_time_ns", pa.int64()),
+        ("frame_id", pa.string()),
         ("reference_time_ns", pa.int64()),  # UTC as GNSS tells it, at sensor_time_ns
         ("value_0", pa.float64()),
         ("value_1", pa.float64()),
@@ -38,7 +39,7 @@ OBSERVATIONS = pa.schema(
 )
 """One row is one sample of one stream, on the recorder's clock, values in SI."""
 
-_MESSAGE = ("recording_id", "topic", "log_time_ns", "sensor_time_ns")
+_MESSAGE = ("recording_id", "topic", "log_time_ns", "sensor_time_ns", "frame_id")
 _POINTER = ("unit_offset", "data_offset", "data_length")
 _NO_FIX = 0
 
@@ -54,7 +55,7 @@ def columns_needed(table: str, *, rules: SyncRules) -> tuple[str, ...]:
     if table in {rules.camera_table, rules.lidar_table}:
         needed += _POINTER
     if table == rules.lidar_table:
-        needed += ["point_step_bytes", "fields"]
+        needed += ["point_step_bytes", "fields", "is_bigendian"]
     if table == rules.gnss_table:
         needed += ["latitude_deg", "longitude_deg", "altitude_m", "fix_status"]
     if table == rules.pose_table:
@@ -86,7 +87,9 @@ def observations_from(rows: pa.Table, *, table: str, rules: SyncRules) -> pa.Tab
         parts.append(_observations(rows, stream=CAMERA, table=table, take=_POINTER))
     if table == rules.lidar_table:
         take = (*_POINTER, "point_step_bytes", "fields")
-        parts.append(_observations(rows, stream=LIDAR, table=table, take=take))
+        # No reader of points here takes the byte order that no lidar of today writes.
+        served = rows.filter(pc.invert(pc.fill_null(rows["is_bigendian"], False)))
+        parts.append(_observations(served, stream=LIDAR, table=table, take=take))
     if table == rules.gnss_table:
         fixed = rows.filter(pc.greater_equal(rows["fix_status"], _NO_FIX))
         values = [fixed[name] for name in ("latitude_deg", "longitude_deg", "altitude_m")]
@@ -174,6 +177,7 @@ def _observations(
         "source": rows["topic"] if source is None else source,
         "log_time_ns": rows["log_time_ns"],
         "sensor_time_ns": rows["sensor_time_ns"],
+        "frame_id": rows["frame_id"],
         **{name: rows[name] for name in take},
         **{f"value_{i}": value for i, value in enumerate(values or ())},
     }

@@ -1,0 +1,123 @@
+"""Which drives there are, which of them need work, and their silver rows as observations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
+from itertools import islice
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812  Spark's own usage
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from contracts.ids import table_slug
+from contracts.settings import Settings
+from spark_jobs.tables import read, read_arrow, table_exists
+from udfs.sync.drive_clocks import RECORDINGS
+from udfs.sync.observations import OBSERVATIONS, columns_needed, observations_from
+from udfs.sync.rules import SyncRules
+
+DRIVES_AT_ONCE = 128
+"""Drives of one commit: bounds the predicate and what is sent to the workers."""
+
+Batches = Iterator[pa.RecordBatch]
+
+
+def read_recordings(settings: Settings, *, drive_ids: Sequence[str] | None) -> pa.Table:
+    """Rows of `bronze.recordings` of some drives, or of all; none if nothing was ingested."""
+    if not table_exists(settings, "bronze.recordings"):
+        return pa.schema([(name, pa.string()) for name in RECORDINGS]).empty_table()
+    filters = None if drive_ids is None else [("drive_id", "in", list(drive_ids))]
+    columns = [*RECORDINGS, "uri", "format"]
+    return read_arrow(settings, "bronze.recordings", columns=columns, filters=filters)
+
+
+def in_batches(names: Iterable[str], *, size: int = DRIVES_AT_ONCE) -> Iterator[list[str]]:
+    """Sorted names in lists of at most `size`."""
+    rest = iter(sorted(names))
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def is_one_of(column: str, values: Iterable[str]) -> str:
+    """SQL predicate `column IN (…)` with its literals quoted."""
+    quoted = ", ".join(
+        "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'" for value in values
+    )
+    return f"{column} IN ({quoted})"
+
+
+def tables_of_type(settings: Settings, slug: str) -> list[str]:
+    """Silver tables that hold messages of a type, by the slug of its name.
+
+    Usually that is the table of this name alone; a type with two definitions has two tables.
+    """
+    names = {slug}
+    if table_exists(settings, "bronze.schemas"):
+        schemas = read_arrow(settings, "bronze.schemas", columns=["name", "table_name"])
+        names |= {
+            row["table_name"].removeprefix("silver.")
+            for row in schemas.to_pylist()
+            if row["table_name"] and table_slug(row["name"] or "") == slug
+        }
+    return sorted(name for name in names if table_exists(settings, f"silver.{name}"))
+
+
+def read_observations(
+    spark: SparkSession, settings: Settings, recordings: pa.Table, *, rules: SyncRules
+) -> DataFrame:
+    """Observations of some recordings, with their drive in front.
+
+    The silver tables are pruned to the columns and signals that the rules name; the workers turn
+    them into the long form.
+
+    Args:
+        spark: Session.
+        settings: Where the lake is.
+        recordings: Rows of `bronze.recordings`.
+        rules: Which column is which stream.
+    """
+    parts = [
+        _observations_of(spark, recordings, table=table, role=role, rules=rules)
+        for role in sorted(rules.tables)
+        for table in tables_of_type(settings, role)
+    ]
+    schema = from_arrow_schema(OBSERVATIONS)
+    empty = spark.createDataFrame([], schema)
+    drive_of = spark.createDataFrame(
+        [(row["recording_id"], row["drive_id"]) for row in recordings.to_pylist()],
+        "recording_id STRING, drive_id STRING",
+    )
+    union = reduce(DataFrame.unionAll, parts, empty)
+    return union.join(F.broadcast(drive_of), "recording_id").select("drive_id", *OBSERVATIONS.names)
+
+
+def _observations_of(
+    spark: SparkSession, recordings: pa.Table, *, table: str, role: str, rules: SyncRules
+) -> DataFrame:
+    wanted = read(spark, f"silver.{table}").where(
+        is_one_of("recording_id", recordings["recording_id"].to_pylist())
+    )
+    if role == "signals":
+        wanted = wanted.where(_is_quantity(rules))
+    columns = columns_needed(role, rules=rules)
+    convert = _converter(role, rules)
+    return wanted.select(*columns).mapInArrow(convert, from_arrow_schema(OBSERVATIONS))
+
+
+def _is_quantity(rules: SyncRules) -> Column:
+    """The condition that a signal's name, as `signal_key`, is one of the rules'."""
+    names = sorted(frozenset().union(*(each.signals for each in rules.quantities)))
+    return F.regexp_replace(F.lower("signal"), "[^a-z0-9]+", "").isin(names)
+
+
+def _converter(role: str, rules: SyncRules) -> Callable[[Batches], Batches]:
+    def convert(batches: Batches) -> Batches:
+        for batch in batches:
+            rows = pa.Table.from_batches([batch])
+            yield from (
+                observations_from(rows, table=role, rules=rules).combine_chunks().to_batches()
+            )
+
+    return convert

@@ -1,0 +1,111 @@
+"""`silver.clocks`: the clock of every recorder, estimated drive by drive.
+
+Run alone: `python -m spark_jobs.silver_clocks [DRIVE_ID…]`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from contracts.settings import Settings
+from contracts.tables import TABLES
+from spark_jobs.drives import in_batches, is_one_of, read_observations, read_recordings
+from spark_jobs.report import JobReport, report_since
+from spark_jobs.tables import ensure_table, read_arrow, replace_rows, table_version
+from udfs.sync.drive_clocks import CLOCKS, clock_version, estimate_drive_clocks
+from udfs.sync.rules import SyncRules
+
+TABLE = "silver.clocks"
+
+
+def run(
+    spark: SparkSession,
+    settings: Settings,
+    *,
+    drive_ids: Sequence[str] | None = None,
+    rules: SyncRules | None = None,
+) -> JobReport:
+    """Estimate the clocks of the drives whose recordings or rules are new; others are left alone.
+
+    Args:
+        spark: Session.
+        settings: Where the lake is.
+        drive_ids: Drives to look at; all by default.
+        rules: Signals and limits; the defaults if None.
+    """
+    started = time.monotonic()
+    rules = rules or SyncRules()
+    ensure_table(spark, settings, TABLES[TABLE])
+    before = table_version(settings, TABLE)
+    recordings = read_recordings(settings, drive_ids=drive_ids)
+    pending = _pending(settings, recordings, rules=rules)
+    for batch in in_batches(pending):
+        chosen = recordings.filter(pc.is_in(recordings["drive_id"], pa.array(batch)))
+        observations = read_observations(spark, settings, chosen, rules=rules)
+        version = table_version(settings, TABLE) + 1
+        replace_rows(
+            spark,
+            settings,
+            TABLE,
+            clocks_from(observations, recordings=chosen, rules=rules, spark=spark),
+            where=is_one_of("drive_id", batch),
+            app_id=TABLE,
+            version=version,
+        )
+    return report_since(settings, TABLE, before=before, drives=pending, started_s=started)
+
+
+def clocks_from(
+    observations: DataFrame, *, recordings: pa.Table, rules: SyncRules, spark: SparkSession
+) -> DataFrame:
+    """Clocks of the recordings, one group a drive.
+
+    Args:
+        observations: From `read_observations`.
+        recordings: Rows of `bronze.recordings`; a drive without any observation has clocks, too.
+        rules: Signals and limits.
+        spark: Session.
+    """
+    known = recordings.select(["drive_id", "recording_id"]).to_pylist()
+    everyone = spark.createDataFrame(
+        [(row["drive_id"], row["recording_id"], "recording") for row in known],
+        "drive_id STRING, recording_id STRING, stream STRING",
+    )
+    union = observations.unionByName(everyone, allowMissingColumns=True)
+    estimate = _estimator(recordings, rules)
+    return union.groupBy("drive_id").applyInArrow(estimate, from_arrow_schema(CLOCKS))
+
+
+def _estimator(recordings: pa.Table, rules: SyncRules) -> Callable[[pa.Table], pa.Table]:
+    def estimate(observations: pa.Table) -> pa.Table:
+        mine = recordings.filter(pc.equal(recordings["drive_id"], observations["drive_id"][0]))
+        seen = observations.filter(pc.not_equal(observations["stream"], "recording"))
+        return estimate_drive_clocks(seen, recordings=mine, rules=rules)
+
+    return estimate
+
+
+def _pending(settings: Settings, recordings: pa.Table, *, rules: SyncRules) -> list[str]:
+    """Drives whose stored clocks were made of other recordings or rules, or are not there."""
+    stored = read_arrow(settings, TABLE, columns=["drive_id", "clock_version"])
+    known = set(zip(*(stored[name].to_pylist() for name in stored.column_names), strict=True))
+    of_drive: dict[str, list[str]] = {}
+    for row in recordings.select(["drive_id", "recording_id"]).to_pylist():
+        of_drive.setdefault(row["drive_id"], []).append(row["recording_id"])
+    return sorted(
+        drive
+        for drive, ids in of_drive.items()
+        if (drive, clock_version(ids, rules=rules)) not in known
+    )
+
+
+if __name__ == "__main__":
+    from spark_jobs.command import run_job
+
+    run_job(run)

@@ -1,0 +1,240 @@
+"""Boxes out of one lidar sweep: ground away, clusters, rectangles, classes by size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from udfs.geometry.boxes import Boxes
+from udfs.perception.clusters import Rectangle, cluster_points, fit_rectangle
+from udfs.perception.ground import height_above_ground
+from udfs.perception.rules import CAR, CYCLIST, PEDESTRIAN, TRUCK, ClassRule, LabelRules
+
+FloatArray = npt.NDArray[np.float64]
+
+_FACE_M = 0.45
+_ABOVE_MARGIN_M = 0.25
+
+
+@attrs.frozen(eq=False)
+class LabelledBoxes:
+    """Objects of one sweep.
+
+    Attributes:
+        boxes: Where and how large, in base_link.
+        class_name: What each is.
+        confidence: (N,) float64 in [0, 1].
+        points: (N,) int64 points of the sweep in each.
+    """
+
+    boxes: Boxes
+    class_name: tuple[str, ...]
+    confidence: FloatArray
+    points: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.class_name)
+
+
+@attrs.frozen(eq=False)
+class Cluster:
+    """Points that belong together, with what is above them.
+
+    Attributes:
+        rectangle: On the ground, seen from the lidar.
+        points: Points in it.
+        bottom_m: Height of the lowest point above the ground.
+        top_m: Height of the highest point.
+        free_above_m: How high the lidar looked above the ground at this place: a top below it was
+            seen, a top at it may be the middle of something taller.
+        foot_width_m: Greatest extent of the points in the lower half.
+    """
+
+    rectangle: Rectangle
+    points: int
+    bottom_m: float
+    top_m: float
+    free_above_m: float
+
+    @property
+    def long_m(self) -> float:
+        """Longer side of the rectangle."""
+        return max(self._sides)
+
+    @property
+    def short_m(self) -> float:
+        """Shorter side of the rectangle."""
+        return min(self._sides)
+
+    @property
+    def _sides(self) -> tuple[float, float]:
+        low, high = self.rectangle.low, self.rectangle.high
+        return high[0] - low[0], high[1] - low[1]
+
+
+def label_sweep(
+    points: FloatArray, *, lidar_xyz: FloatArray, rules: LabelRules | None = None
+) -> LabelledBoxes:
+    """Find cars, trucks, pedestrians and cyclists.
+
+    Args:
+        points: (N, 3) float64 in base_link, of one instant.
+        lidar_xyz: (3,) float64, the lidar in base_link.
+        rules: Sizes and limits; the defaults if None.
+
+    Returns:
+        Boxes in base_link, completed to the usual size of their class away from the lidar, since
+        only the near sides are seen.
+    """
+    rules = rules or LabelRules()
+    found = [
+        (cluster, name, confidence)
+        for cluster in find_clusters(points, lidar_xyz=lidar_xyz, rules=rules)
+        for name, confidence in [classify(cluster)]
+        if name is not None
+    ]
+    boxes = [complete_box(cluster, name, lidar_xyz=lidar_xyz) for cluster, name, _ in found]
+    rows = np.array(boxes, dtype=np.float64).reshape(-1, 7)
+    near = np.hypot(rows[:, 0], rows[:, 1]) <= rules.max_range_m
+    kept = [each for each, inside in zip(found, near, strict=True) if inside]
+    return LabelledBoxes(
+        boxes=Boxes(rows[near, :3], rows[near, 3], rows[near, 4:]),
+        class_name=tuple(name.name for _, name, _ in kept),
+        confidence=np.array([confidence for *_, confidence in kept], dtype=np.float64),
+        points=np.array([cluster.points for cluster, *_ in kept], dtype=np.int64),
+    )
+
+
+def find_clusters(
+    points: FloatArray, *, lidar_xyz: FloatArray, rules: LabelRules
+) -> Iterator[Cluster]:
+    """Groups of points on the ground that are not the vehicle itself.
+
+    Coordinates of the rectangles are relative to the lidar's place, axes as in base_link.
+    """
+    height = height_above_ground(points)
+    x, y = points[:, 0], points[:, 1]
+    is_ego = (np.abs(y) < rules.ego_half_width_m) & (x < rules.ego_front_m) & (x > -rules.ego_rear_m)
+    near = ~is_ego & (np.hypot(x, y) < rules.max_range_m + 5.0)
+    xy = points[:, :2] - lidar_xyz[:2]
+    slope = _highest_slope(points[near], lidar_xyz=lidar_xyz)
+    in_slab = np.flatnonzero(near & (height > rules.ground_margin_m) & (height < rules.slab_top_m))
+    above = np.flatnonzero(near & (height >= rules.slab_top_m))
+    of_point = cluster_points(
+        xy[in_slab], min_gap_m=rules.min_gap_m, column_step_rad=rules.column_step_rad
+    )
+    order = np.argsort(of_point, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(of_point[order])) + 1):
+        if len(rows) < rules.min_points:
+            continue
+        members = in_slab[rows]
+        rectangle = fit_rectangle(xy[members])
+        higher = above[_inside(xy[above], rectangle, margin_m=_ABOVE_MARGIN_M)]
+        heights = np.concatenate([height[members], height[higher]])
+        distance = float(np.median(np.linalg.norm(xy[members], axis=1)))
+        yield Cluster(
+            rectangle=rectangle,
+            points=len(heights),
+            bottom_m=float(heights.min()),
+            top_m=float(heights.max()),
+            free_above_m=float(lidar_xyz[2]) + slope * distance,
+        )
+
+
+def classify(cluster: Cluster) -> tuple[ClassRule | None, float]:
+    """The class whose sizes a cluster fits, and how sure that is; None if it fits none."""
+    top = cluster.top_m
+    open_top = top > 0.9 * cluster.free_above_m
+    long, short = cluster.long_m, cluster.short_m
+    if cluster.bottom_m > 0.9:
+        return None, 0.0
+    if _fits(PEDESTRIAN, long, short, top) and not open_top:
+        return PEDESTRIAN, _confidence(cluster, usual=(0.5, 0.45))
+    if _fits(CYCLIST, long, short, top) and long > 1.2 and not open_top:
+        return CYCLIST, _confidence(cluster, usual=(1.7, 0.5))
+    if _fits(CAR, long, short, top) and long > 1.25 and not open_top:
+        return CAR, _confidence(cluster, usual=(4.2, 1.7))
+    if _fits(TRUCK, long, short, top) and long > 2.0:
+        return TRUCK, _confidence(cluster, usual=(8.0, 2.4))
+    return None, 0.0
+
+
+def complete_box(
+    cluster: Cluster, rule: ClassRule, *, lidar_xyz: FloatArray
+) -> tuple[float, float, float, float, float, float, float]:
+    """x, y, z, yaw, length, width, height of the whole object in base_link.
+
+    A side that is seen keeps its near edge; what is hidden behind it is added away from the lidar.
+    """
+    rectangle = cluster.rectangle
+    low, high = np.array(rectangle.low), np.array(rectangle.high)
+    sides = high - low
+    length_axis = _length_axis(sides, rule)
+    usual = np.array([rule.width_m, rule.width_m])
+    usual[length_axis] = rule.length_m
+    size = np.maximum(sides, usual)
+    centre = np.empty(2)
+    for axis in (0, 1):
+        if low[axis] > 0:
+            centre[axis] = low[axis] + size[axis] / 2
+        elif high[axis] < 0:
+            centre[axis] = high[axis] - size[axis] / 2
+        else:
+            centre[axis] = (low[axis] + high[axis]) / 2
+    cos, sin = np.cos(rectangle.yaw_rad), np.sin(rectangle.yaw_rad)
+    x = cos * centre[0] - sin * centre[1] + lidar_xyz[0]
+    y = sin * centre[0] + cos * centre[1] + lidar_xyz[1]
+    yaw = rectangle.yaw_rad + (np.pi / 2 if length_axis == 1 else 0.0)
+    if np.cos(yaw) < 0:
+        yaw -= np.pi
+    height = max(cluster.top_m, rule.min_height_m)
+    return (
+        float(x),
+        float(y),
+        height / 2,
+        float(yaw),
+        float(size[length_axis]),
+        float(size[1 - length_axis]),
+        height,
+    )
+
+
+def _length_axis(sides: FloatArray, rule: ClassRule) -> int:
+    """Which axis the length is along: the longer side, unless it is as short as a rear."""
+    longer = int(np.argmax(sides))
+    if rule in (CAR, TRUCK) and sides[longer] < 1.25 * rule.width_m and sides.min() < sides.max():
+        return 1 - longer
+    return longer
+
+
+def _fits(rule: ClassRule, long: float, short: float, top: float) -> bool:
+    return (
+        long <= rule.max_length_m
+        and short <= rule.max_width_m
+        and rule.min_height_m <= top <= rule.max_height_m
+    )
+
+
+def _confidence(cluster: Cluster, *, usual: tuple[float, float]) -> float:
+    """More points and sides nearer to the usual ones are surer."""
+    seen = 1.0 - np.exp(-cluster.points / 12.0)
+    return float(np.clip(0.35 + 0.6 * seen, 0.0, 1.0))
+
+
+def _highest_slope(points: FloatArray, *, lidar_xyz: FloatArray) -> float:
+    """Tangent of the highest ray of the lidar."""
+    if len(points) == 0:
+        return 0.0
+    offset = points - lidar_xyz
+    return float(np.quantile(offset[:, 2] / np.hypot(offset[:, 0], offset[:, 1]), 0.999))
+
+
+def _inside(xy: FloatArray, rectangle: Rectangle, *, margin_m: float) -> npt.NDArray[np.bool_]:
+    """(N,) whether points are in a rectangle, or near it."""
+    cos, sin = np.cos(rectangle.yaw_rad), np.sin(rectangle.yaw_rad)
+    along = np.column_stack([cos * xy[:, 0] + sin * xy[:, 1], cos * xy[:, 1] - sin * xy[:, 0]])
+    low, high = np.array(rectangle.low) - margin_m, np.array(rectangle.high) + margin_m
+    return np.asarray(((along >= low) & (along <= high)).all(axis=1))
