@@ -1,0 +1,208 @@
+"""Simulate a fleet: recordings in one place, the truth in another, a manifest when all is there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from contracts.errors import ContractViolation
+from simulation.adas import write_adas
+from simulation.bus import write_bus
+from simulation.observation import observe
+from simulation.plan import DrivePlan, plan_drive
+from simulation.reference import write_ros1_bag, write_rosbag2
+from simulation.rig import camera_of_size
+from simulation.truth import write_truth
+
+MANIFEST = "drive.json"
+MANIFEST_VERSION = 1
+REVISION = 1
+"""Raised whenever the same specification gives other bytes than before."""
+
+_PART = ".part"
+_TRUTH_MARK = "clocks.json"
+_BLOCK_BYTES = 1 << 20
+
+
+@attrs.frozen
+class FleetSpec:
+    """What to simulate.
+
+    Attributes:
+        drives: Number of drives.
+        seconds: Length of each.
+        seed: Everything random follows from it.
+        camera_size: Width and height of the camera's images.
+    """
+
+    drives: int = attrs.field(default=6, validator=attrs.validators.ge(1))
+    seconds: float = attrs.field(default=20.0, validator=attrs.validators.ge(1.0))
+    seed: int = 7
+    camera_size: tuple[int, int] = (640, 384)
+
+    def digest(self) -> str:
+        """Hash of what decides the bytes of a drive; the number of drives does not."""
+        parts = attrs.asdict(self, filter=lambda field, _: field.name != "drives")
+        text = json.dumps({**parts, "revision": REVISION}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@attrs.frozen
+class DriveFiles:
+    """Where a drive lies.
+
+    Attributes:
+        drive_id: Its name.
+        folder: Its recordings and its manifest.
+        truth: Its truth.
+        objects: Paths of the recordings' files.
+        written: False when it was there already.
+    """
+
+    drive_id: str
+    folder: Path
+    truth: Path
+    objects: tuple[Path, ...]
+    written: bool
+
+
+def simulate_fleet(
+    spec: FleetSpec,
+    *,
+    out: Path,
+    truth: Path,
+    progress: Callable[[str], None] | None = None,
+) -> list[DriveFiles]:
+    """Simulate the drives of a fleet; those already there from the same specification stay.
+
+    Args:
+        spec: What to simulate.
+        out: Folder of the recordings; each drive has a folder of its own in it.
+        truth: Folder of the truth, likewise.
+        progress: Told in words what has been done.
+
+    Returns:
+        The drives in order.
+
+    Raises:
+        ContractViolation: A drive of another specification is there; recordings never change.
+    """
+    done = []
+    for index in range(1, spec.drives + 1):
+        files = simulate_drive(spec, index=index, out=out, truth=truth)
+        if progress:
+            state = "written" if files.written else "already there"
+            progress(f"{files.drive_id}: {len(files.objects)} files {state}")
+        done.append(files)
+    return done
+
+
+def simulate_drive(spec: FleetSpec, *, index: int, out: Path, truth: Path) -> DriveFiles:
+    """Simulate one drive; the manifest is written last, so its presence says complete.
+
+    Args:
+        spec: What to simulate.
+        index: Number of the drive, from 1.
+        out: Folder of the recordings.
+        truth: Folder of the truth.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        ContractViolation: The drive is there from another specification.
+    """
+    plan = plan_drive(seed=spec.seed, index=index, seconds=spec.seconds)
+    folder, truth_folder = out / plan.drive_id, truth / plan.drive_id
+    manifest = _read_manifest(folder)
+    if manifest and manifest.get("simulation") != spec.digest():
+        raise ContractViolation(
+            f"{plan.drive_id} is there from another specification and recordings never change",
+            uri=str(folder),
+            remedy="Simulate into another folder, or remove this one.",
+        )
+    if manifest and (truth_folder / _TRUTH_MARK).exists():
+        paths = tuple(folder / one["path"] for one in manifest["objects"])
+        return DriveFiles(plan.drive_id, folder, truth_folder, paths, written=False)
+    paths = _write_drive(plan, spec=spec, folder=folder, truth_folder=truth_folder)
+    return DriveFiles(plan.drive_id, folder, truth_folder, paths, written=True)
+
+
+def _write_drive(
+    plan: DrivePlan, *, spec: FleetSpec, folder: Path, truth_folder: Path
+) -> tuple[Path, ...]:
+    """Write recordings and truth under temporary names, move them in place, then the manifest."""
+    building = folder.with_name(f".{plan.drive_id}{_PART}")
+    truth_building = truth_folder.with_name(f".{plan.drive_id}{_PART}")
+    for path in (building, truth_building):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+    seen = observe(plan, camera=camera_of_size(spec.camera_size))
+    write_truth(plan, seen=seen, folder=truth_building)
+    shutil.rmtree(truth_folder, ignore_errors=True)
+    truth_building.rename(truth_folder)
+    write_adas(plan, seen=seen, path=building / "adas.mcap")
+    write_bus(plan, path=building / "bus.mf4")
+    if plan.index % 2:
+        write_ros1_bag(plan, path=building / "reference.bag")
+    else:
+        write_rosbag2(plan, folder=building / "reference")
+    objects = [
+        _manifest_entry(path, folder=building)
+        for path in sorted(building.rglob("*"))
+        if path.is_file()
+    ]
+    shutil.rmtree(folder, ignore_errors=True)
+    building.rename(folder)
+    _write_manifest(plan, spec=spec, folder=folder, objects=objects)
+    return tuple(folder / one["path"] for one in objects)
+
+
+def _manifest_entry(path: Path, *, folder: Path) -> dict[str, Any]:
+    """Name, size and hash of one file; what stands before the first dot or slash names the recorder."""
+    relative = path.relative_to(folder)
+    return {
+        "path": relative.as_posix(),
+        "sha256": _sha256(path),
+        "size_bytes": path.stat().st_size,
+        "recorder": relative.parts[0].split(".")[0],
+    }
+
+
+def _write_manifest(
+    plan: DrivePlan, *, spec: FleetSpec, folder: Path, objects: list[dict[str, Any]]
+) -> None:
+    """Write the upload manifest in one step."""
+    manifest = {
+        "drivelake_manifest": MANIFEST_VERSION,
+        "drive_id": plan.drive_id,
+        "vehicle_key": plan.vehicle_key,
+        "simulation": spec.digest(),
+        "objects": objects,
+    }
+    part = folder / (MANIFEST + _PART)
+    part.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    part.rename(folder / MANIFEST)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a complete drive, or None."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""How road users move: a speed over time along a path gives a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+
+from contracts.recording import Int64Array
+from simulation.road import FloatArray, Path
+
+GRID_NS = 10_000_000
+MARGIN_NS = 1_000_000_000
+WHEELBASE_M = 2.8
+STEERING_RATIO = 15.0
+SMOOTHING_S = 0.3
+
+
+@attrs.frozen(eq=False)
+class Trajectory:
+    """The motion of one road user, sampled at 100 Hz UTC; every array is (N,).
+
+    Attributes:
+        t_ns: int64 UTC.
+        x_m: World position of the reference point (of the ego: the rear axle on the ground).
+        y_m: World position.
+        yaw_rad: Heading, unwrapped.
+        speed_m_s: Speed along the heading, never negative.
+        accel_m_s2: Rate of change of the speed.
+        yaw_rate_rad_s: Rate of change of the heading.
+        curvature_1_m: Curvature of the path driven, positive to the left.
+        road_s_m: Position along the road, NaN where the path leaves it.
+        road_d_m: Position to the left of the centre line, NaN as above.
+    """
+
+    t_ns: Int64Array
+    x_m: FloatArray
+    y_m: FloatArray
+    yaw_rad: FloatArray
+    speed_m_s: FloatArray
+    accel_m_s2: FloatArray
+    yaw_rate_rad_s: FloatArray
+    curvature_1_m: FloatArray
+    road_s_m: FloatArray
+    road_d_m: FloatArray
+
+    @property
+    def steering_angle_rad(self) -> FloatArray:
+        """(N,) angle of the steering wheel, positive to the left (single-track model)."""
+        return STEERING_RATIO * np.arctan(WHEELBASE_M * self.curvature_1_m)
+
+    def at(self, t_ns: Int64Array) -> Trajectory:
+        """Interpolate linearly at some times, which is the definition of the truth between samples.
+
+        Args:
+            t_ns: (M,) int64 UTC, within the trajectory's span.
+
+        Returns:
+            The states at these times.
+        """
+        t_ns = np.asarray(t_ns, dtype=np.int64)
+        # Elapsed time: float64 holds it exactly, UTC nanoseconds it does not.
+        elapsed = (t_ns - self.t_ns[0]).astype(np.float64)
+        knots = (self.t_ns - self.t_ns[0]).astype(np.float64)
+        columns = attrs.astuple(self, recurse=False)[1:]
+        return Trajectory(t_ns, *(np.interp(elapsed, knots, column) for column in columns))
+
+
+def time_grid(t_start_ns: int, *, t_end_ns: int) -> Int64Array:
+    """The 100 Hz grid of a drive with a margin of one second at either end.
+
+    Args:
+        t_start_ns: Start of the drive, UTC; a grid point.
+        t_end_ns: End of the drive, UTC.
+
+    Returns:
+        (N,) int64 UTC.
+    """
+    return np.arange(t_start_ns - MARGIN_NS, t_end_ns + MARGIN_NS + GRID_NS, GRID_NS)
+
+
+def speed_from_knots(
+    t_ns: Int64Array,
+    *,
+    t_start_ns: int,
+    knots: Sequence[tuple[float, float]],
+    ripple: float = 0.0,
+    phase_rad: float = 0.0,
+) -> FloatArray:
+    """Build a speed with limited jerk from (seconds into the drive, m/s) knots.
+
+    Args:
+        t_ns: (N,) the drive's grid.
+        t_start_ns: Start of the drive, UTC.
+        knots: Seconds and speeds, seconds ascending; constant before the first and after the last.
+        ripple: Relative amplitude of a driver's small, slow speed changes (none at standstill).
+        phase_rad: Phase of the ripple.
+
+    Returns:
+        (N,) float64 m/s, not negative.
+    """
+    seconds = (t_ns - t_start_ns) / 1e9
+    at, speeds = np.array(knots).T
+    smooth = _box_filter(np.interp(seconds, at, speeds), width=int(SMOOTHING_S * 1e9 / GRID_NS))
+    wave = np.sin(2 * np.pi * 0.31 * seconds + phase_rad) + 0.6 * np.sin(
+        2 * np.pi * 0.73 * seconds + 2 * phase_rad
+    )
+    return np.maximum(smooth, 0.0) * (1.0 + ripple * wave)
+
+
+def drive_along(
+    path: Path, *, t_ns: Int64Array, speed_m_s: FloatArray, start_u_m: float
+) -> Trajectory:
+    """Move along a path at a given speed.
+
+    Args:
+        path: The path.
+        t_ns: (N,) int64 UTC at 100 Hz.
+        speed_m_s: (N,) speed at these times.
+        start_u_m: Where on the path the motion starts, metres.
+
+    Returns:
+        The trajectory.
+
+    Raises:
+        ValueError: The motion leaves the path.
+    """
+    dt_s = GRID_NS / 1e9
+    steps = (speed_m_s[1:] + speed_m_s[:-1]) / 2 * dt_s
+    u = start_u_m + np.concatenate([[0.0], np.cumsum(steps)])
+    if u[0] < 0 or u[-1] > path.length_m:
+        raise ValueError(
+            f"motion from {u[0]:.0f} to {u[-1]:.0f} m on {path.length_m:.0f} m of path"
+        )
+    at = path.at(u)
+    return Trajectory(
+        t_ns=t_ns,
+        x_m=at.x_m,
+        y_m=at.y_m,
+        yaw_rad=at.yaw_rad,
+        speed_m_s=speed_m_s,
+        accel_m_s2=np.gradient(speed_m_s, dt_s),
+        yaw_rate_rad_s=at.curvature_1_m * speed_m_s,
+        curvature_1_m=at.curvature_1_m,
+        road_s_m=at.road_s_m,
+        road_d_m=at.road_d_m,
+    )
+
+
+def _box_filter(values: FloatArray, *, width: int) -> FloatArray:
+    """Smooth with a moving average of odd width, the ends held."""
+    half = width // 2
+    padded = np.pad(values, half, mode="edge")
+    return np.convolve(padded, np.ones(2 * half + 1) / (2 * half + 1), "valid")
