@@ -1,0 +1,489 @@
+"""The blocks of an MDF 4 file: groups, channels, conversions and attachments as frozen values.
+
+Every link is followed once. A link that leads back into its own chain is a cycle, and the error
+says at which address; a link behind the end of the file is a cut, and what stands before it is
+kept.
+
+Source: ASAM MDF 4.1 and 4.2, clause 4 (block structure).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from hashlib import md5
+from typing import Any
+
+import attrs
+
+from contracts.errors import DecodeError, ResourceLimitError
+from contracts.recording import Finding, Source
+from udfs.decode.limits import MAX_STRUCTURE_RECORDS, MAX_UNIT_BYTES
+
+HEAD_BYTES = 24
+_MAX_TEXT_BYTES = 16 << 20
+_MAX_DEPTH = 64
+MAX_ATTACHMENT_BYTES = 64 << 20
+_HEAD = struct.Struct("<4sIQQ")
+_HD = struct.Struct("<QhhBBBBdd")
+_CG = struct.Struct("<QQHHIII")
+_CN = struct.Struct("<BBBBIIIIBBH6d")
+_CC = struct.Struct("<BBHHHdd")
+_CA = struct.Struct("<BBHIiI")
+_AT = struct.Struct("<HHI16sQQ")
+_TAG = re.compile(r"<TX[^>]*>(.*?)</TX>", re.DOTALL)
+
+CG_VLSD = 0x1
+CG_BUS_EVENT = 0x2
+CG_REMOTE_MASTER = 0x8
+CN_FIXED, CN_VLSD, CN_MASTER, CN_VIRTUAL_MASTER, CN_SYNC, CN_MLSD, CN_VIRTUAL = range(7)
+CN_ALL_INVALID = 0x1
+CN_HAS_INVALID_BIT = 0x2
+SYNC_TIME = 1
+BUS_TYPES = ("", "other", "CAN", "LIN", "MOST", "FlexRay", "K_LINE", "ETHERNET", "USB")
+
+
+@attrs.frozen
+class Block:
+    """A block: its links and where its data is; the data itself is not read yet."""
+
+    address: int
+    kind: str
+    length: int
+    links: tuple[int, ...]
+    data_address: int
+
+    @property
+    def data_length(self) -> int:
+        """Bytes behind the links."""
+        return self.length - (self.data_address - self.address)
+
+
+@attrs.frozen
+class SourceInfo:
+    """Where a group or channel comes from, e.g. bus type CAN, path `CAN1`."""
+
+    name: str = ""
+    path: str = ""
+    bus_type: str = ""
+
+
+@attrs.frozen
+class Conversion:
+    """A conversion rule; `refs` are texts or conversions, None where the link is null."""
+
+    kind: int
+    values: tuple[float, ...] = ()
+    refs: tuple[str | Conversion | None, ...] = ()
+    unit: str = ""
+
+
+@attrs.frozen
+class ArrayShape:
+    """Elements of a channel array: its dimensions and the bytes between neighbours."""
+
+    dimensions: tuple[int, ...]
+    stride_bytes: int
+    invalid_bit_stride: int
+    is_column_major: bool
+
+
+@attrs.frozen
+class MdfChannel:
+    """A channel of a group (a *signal* in the language of this project).
+
+    Attributes:
+        data_link: VLSD: its SD blocks or VLSD group; MLSD: the channel with the length.
+        attachments: Addresses of attachments it refers to.
+        parts: Members, where the channel is a structure.
+        array: Its elements, where it is an array.
+    """
+
+    address: int
+    name: str
+    kind: int
+    sync_kind: int
+    data_type: int
+    bit_offset: int
+    byte_offset: int
+    bit_count: int
+    flags: int
+    invalid_bit: int
+    unit: str
+    conversion: Conversion | None
+    data_link: int
+    source: SourceInfo
+    attachments: tuple[int, ...] = ()
+    parts: tuple[MdfChannel, ...] = ()
+    array: ArrayShape | None = None
+
+
+@attrs.frozen
+class ChannelGroup:
+    """A channel group: one record layout and how often it occurs.
+
+    `master_address` is the group whose master channel gives its times, 0 if it has its own.
+    """
+
+    address: int
+    record_id: int
+    cycle_count: int
+    flags: int
+    data_bytes: int
+    invalid_bytes: int
+    acquisition_name: str
+    comment: str
+    source: SourceInfo
+    channels: tuple[MdfChannel, ...]
+    master_address: int = 0
+
+    @property
+    def is_vlsd(self) -> bool:
+        """Whether its records are the variable-length values of a channel of another group."""
+        return bool(self.flags & CG_VLSD)
+
+
+@attrs.frozen
+class DataGroup:
+    """A data group: the channel groups that share one stream of records."""
+
+    address: int
+    record_id_bytes: int
+    data_link: int
+    groups: tuple[ChannelGroup, ...]
+
+
+@attrs.frozen
+class FileAttachment:
+    """An attachment; `data` is None where it lies outside the file or does not read."""
+
+    address: int
+    length: int
+    name: str
+    media_type: str
+    data: bytes | None
+
+
+@attrs.frozen
+class MdfFile:
+    """All metadata of a file.
+
+    Attributes:
+        start_ns: Start of the measurement as the header has it, UTC unless `is_local_time`.
+        unfinalised_flags: What the writer left undone; 0 in a finalised file.
+    """
+
+    version: int
+    program: str
+    start_ns: int
+    is_local_time: bool
+    time_zone_minutes: int | None
+    unfinalised_flags: int
+    data_groups: tuple[DataGroup, ...]
+    attachments: tuple[FileAttachment, ...]
+    findings: tuple[Finding, ...]
+    known_addresses: tuple[int, ...]
+
+
+class BlockReader:
+    """Reads blocks of one file, remembers which it has seen."""
+
+    def __init__(self, source: Source) -> None:
+        """Read from `source`."""
+        self._source = source
+        self._size = source.size
+        self._chained: set[int] = set()
+        self._sources: dict[int, SourceInfo] = {}
+        self._texts: dict[int, str] = {}
+        self._conversions: dict[int, Conversion] = {}
+        self.addresses: set[int] = set()
+
+    def block(self, address: int, *kinds: str) -> Block:
+        """The block at `address`, which must be of one of `kinds`.
+
+        Raises:
+            DecodeError: MDF_TRUNCATED, it is not wholly in the file; MDF_BAD_BLOCK, it is
+                something else.
+        """
+        if address + HEAD_BYTES > self._size:
+            what = f"a link to byte {address} leads behind the end of the file"
+            raise DecodeError(what, code="MDF_TRUNCATED", uri=self._source.uri, offset=address)
+        name, _, length, count = _HEAD.unpack(self._source.read_at(address, HEAD_BYTES))
+        kind = name[2:].decode("latin-1")
+        data_address = address + HEAD_BYTES + 8 * count
+        if name[:2] != b"##" or kind not in kinds or length < HEAD_BYTES + 8 * count:
+            what = f"{'/'.join(kinds)} block wanted, found {name!r} with {count} links"
+            raise DecodeError(what, code="MDF_BAD_BLOCK", uri=self._source.uri, offset=address)
+        if data_address > self._size:
+            what = "a block is cut by the end of the file"
+            raise DecodeError(what, code="MDF_TRUNCATED", uri=self._source.uri, offset=address)
+        links = struct.unpack(f"<{count}Q", self._source.read_at(address + HEAD_BYTES, 8 * count))
+        self.addresses.add(address)
+        if len(self.addresses) > MAX_STRUCTURE_RECORDS:
+            what = f"more than {MAX_STRUCTURE_RECORDS} blocks"
+            raise ResourceLimitError(what, uri=self._source.uri, offset=address)
+        return Block(address, kind, length, links, data_address)
+
+    def chain(self, address: int, kind: str, *, next_link: int = 0) -> Iterator[Block]:
+        """Follow a linked list; DecodeError MDF_CYCLE where it comes back to itself."""
+        while address:
+            self.enter(address)
+            block = self.block(address, kind)
+            yield block
+            address = block.links[next_link]
+
+    def enter(self, address: int) -> None:
+        """Note that a block takes its one place in the tree; MDF_CYCLE if it has one already."""
+        if address in self._chained:
+            what = f"the block at {address} is linked from two places: a cycle"
+            raise DecodeError(what, code="MDF_CYCLE", uri=self._source.uri, offset=address)
+        self._chained.add(address)
+
+    def fields(self, block: Block, layout: struct.Struct) -> tuple[Any, ...]:
+        """The fixed fields of a block's data."""
+        return layout.unpack(self.data(block, layout.size))
+
+    def data(self, block: Block, length: int | None = None) -> memoryview:
+        """A block's data, or the first `length` bytes of it."""
+        length = block.data_length if length is None else length
+        if length > block.data_length or length > MAX_UNIT_BYTES:
+            what = f"{block.kind} block of {block.data_length} data bytes"
+            raise DecodeError(what, code="MDF_BAD_BLOCK", offset=block.address)
+        if block.data_address + length > self._size:
+            what = "a block is cut by the end of the file"
+            raise DecodeError(what, code="MDF_TRUNCATED", offset=block.address)
+        return self._source.read_at(block.data_address, length)
+
+    def text(self, address: int) -> str:
+        """Text of a TX block, or of the TX element of an MD block; empty for a null link."""
+        if not address:
+            return ""
+        if address not in self._texts:
+            block = self.block(address, "TX", "MD")
+            raw = bytes(self.data(block, min(block.data_length, _MAX_TEXT_BYTES)))
+            text = raw.split(b"\0", 1)[0].decode("utf-8", "replace")
+            if block.kind == "MD":
+                found = _TAG.search(text)
+                text = found.group(1) if found else ""
+            self._texts[address] = text.strip()
+        return self._texts[address]
+
+    def source_info(self, address: int) -> SourceInfo:
+        """An SI block; an empty value for a null link."""
+        if not address:
+            return SourceInfo()
+        if address not in self._sources:
+            block = self.block(address, "SI")
+            bus = self.data(block, 2)[1]
+            self._sources[address] = SourceInfo(
+                name=self.text(block.links[0]),
+                path=self.text(block.links[1]),
+                bus_type=BUS_TYPES[bus] if bus < len(BUS_TYPES) else str(bus),
+            )
+        return self._sources[address]
+
+    def conversion(self, address: int, *, above: tuple[int, ...] = ()) -> Conversion | None:
+        """A CC block with what it refers to; None for a null link."""
+        if not address:
+            return None
+        if address in above or len(above) > _MAX_DEPTH:
+            what = f"the conversion at {address} refers to itself"
+            raise DecodeError(what, code="MDF_CYCLE", offset=address)
+        if address not in self._conversions:
+            block = self.block(address, "CC")
+            kind, _, _, refs, values, _, _ = self.fields(block, _CC)
+            numbers = self.data(block, _CC.size + 8 * values)[_CC.size :]
+            self._conversions[address] = Conversion(
+                kind=kind,
+                values=struct.unpack(f"<{values}d", numbers),
+                refs=tuple(
+                    self._reference(link, (*above, address)) for link in block.links[4 : 4 + refs]
+                ),
+                unit=self.text(block.links[1]),
+            )
+        return self._conversions[address]
+
+    def _reference(self, address: int, above: tuple[int, ...]) -> str | Conversion | None:
+        if not address:
+            return None
+        if self.block(address, "TX", "MD", "CC").kind == "CC":
+            return self.conversion(address, above=above)
+        return self.text(address)
+
+
+def read_file(source: Source) -> MdfFile:
+    """Read all metadata of a file.
+
+    Raises:
+        DecodeError: BAD_MAGIC; MDF_CYCLE with the address; MDF_TRUNCATED or MDF_BAD_BLOCK where
+            not one data group can be read.
+        ResourceLimitError: More blocks than a file may have.
+    """
+    if source.size < 64:
+        raise DecodeError("the file ends inside its head", code="MDF_TRUNCATED", offset=0)
+    head = bytes(source.read_at(0, 64))
+    if head[:8] not in (b"MDF     ", b"UnFinMF "):
+        raise DecodeError(f"no MDF begins with {head[:16].hex(' ')}", code="BAD_MAGIC", offset=0)
+    reader = BlockReader(source)
+    header = reader.block(64, "HD")
+    start_ns, zone, daylight, time_flags, *_ = reader.fields(header, _HD)
+    findings: list[Finding] = []
+    groups = tuple(_data_groups(reader, header.links[0], findings))
+    if findings and not groups:
+        first = findings[0]
+        what = f"{first.detail}; {source.size} bytes are present"
+        raise DecodeError(what, code=first.code, uri=source.uri, offset=first.offset)
+    return MdfFile(
+        version=int.from_bytes(head[28:30], "little"),
+        program=head[16:24].split(b"\0")[0].decode("latin-1").strip(),
+        start_ns=start_ns,
+        is_local_time=bool(time_flags & 1),
+        time_zone_minutes=zone + daylight if time_flags & 2 else None,
+        unfinalised_flags=int.from_bytes(head[60:62], "little") if head[:5] == b"UnFin" else 0,
+        data_groups=groups,
+        attachments=tuple(_attachments(reader, header.links[3], findings)),
+        findings=tuple(findings),
+        known_addresses=tuple(sorted(reader.addresses)),
+    )
+
+
+def _damage(error: DecodeError, what: str) -> Finding:
+    """A finding for a part that can't be read; a cycle or a limit is raised instead."""
+    if error.code not in ("MDF_TRUNCATED", "MDF_BAD_BLOCK"):
+        raise error
+    detail = f"{what}: {error.what}"
+    return Finding(error.code, detail, error.offset, loses=True, lost_messages=None)
+
+
+def _data_groups(reader: BlockReader, address: int, findings: list[Finding]) -> Iterator[DataGroup]:
+    """The data groups that can be read whole; a finding for each that can't."""
+    try:
+        for block in reader.chain(address, "DG"):
+            try:
+                yield _data_group(reader, block)
+            except DecodeError as error:
+                findings.append(_damage(error, f"the data group at {block.address}"))
+    except DecodeError as error:
+        findings.append(_damage(error, "the list of data groups"))
+
+
+def _data_group(reader: BlockReader, block: Block) -> DataGroup:
+    return DataGroup(
+        address=block.address,
+        record_id_bytes=reader.data(block, 1)[0],
+        data_link=block.links[2],
+        groups=tuple(_channel_group(reader, cg) for cg in reader.chain(block.links[1], "CG")),
+    )
+
+
+def _channel_group(reader: BlockReader, block: Block) -> ChannelGroup:
+    record_id, cycles, flags, _, _, data_bytes, invalid_bytes = reader.fields(block, _CG)
+    return ChannelGroup(
+        address=block.address,
+        record_id=record_id,
+        cycle_count=cycles,
+        flags=flags,
+        data_bytes=data_bytes,
+        invalid_bytes=0 if flags & CG_VLSD else invalid_bytes,
+        acquisition_name=reader.text(block.links[2]),
+        comment=reader.text(block.links[5]),
+        source=reader.source_info(block.links[3]),
+        channels=_channels(reader, block.links[1], depth=0),
+        master_address=block.links[6] if flags & CG_REMOTE_MASTER else 0,
+    )
+
+
+def _channels(reader: BlockReader, address: int, *, depth: int) -> tuple[MdfChannel, ...]:
+    if depth > _MAX_DEPTH:
+        raise ResourceLimitError("channels nested too deep", offset=address)
+    return tuple(_channel(reader, block, depth) for block in reader.chain(address, "CN"))
+
+
+def _channel(reader: BlockReader, block: Block, depth: int) -> MdfChannel:
+    fields = reader.fields(block, _CN)
+    kind, sync, data_type, bit_offset, byte_offset, bits, flags, invalid_bit = fields[:8]
+    conversion = reader.conversion(block.links[4])
+    array, parts = _composition(reader, block.links[1], depth)
+    return MdfChannel(
+        address=block.address,
+        name=reader.text(block.links[2]),
+        kind=kind,
+        sync_kind=sync,
+        data_type=data_type,
+        bit_offset=bit_offset,
+        byte_offset=byte_offset,
+        bit_count=bits,
+        flags=flags,
+        invalid_bit=invalid_bit,
+        unit=reader.text(block.links[6]) or (conversion.unit if conversion else ""),
+        conversion=conversion,
+        data_link=block.links[5],
+        source=reader.source_info(block.links[3]),
+        attachments=block.links[8 : 8 + fields[10]],
+        parts=parts,
+        array=array,
+    )
+
+
+def _composition(
+    reader: BlockReader, address: int, depth: int
+) -> tuple[ArrayShape | None, tuple[MdfChannel, ...]]:
+    """Members of a structure, or the shape of an array (whose elements may be structures)."""
+    if not address:
+        return None, ()
+    if reader.block(address, "CA", "CN").kind == "CN":
+        return None, _channels(reader, address, depth=depth + 1)
+    reader.enter(address)
+    block = reader.block(address, "CA")
+    _, storage, dimensions, flags, stride, invalid_stride = reader.fields(block, _CA)
+    if storage != 0:
+        what = f"channel array with storage {storage}"
+        raise DecodeError(what, code="MDF_BAD_BLOCK", offset=address)
+    sizes = reader.data(block, _CA.size + 8 * dimensions)[_CA.size :]
+    shape = ArrayShape(
+        dimensions=struct.unpack(f"<{dimensions}Q", sizes),
+        stride_bytes=stride,
+        invalid_bit_stride=invalid_stride,
+        is_column_major=bool(flags & 0x40),
+    )
+    return shape, _composition(reader, block.links[0], depth + 1)[1]
+
+
+def _attachments(
+    reader: BlockReader, address: int, findings: list[Finding]
+) -> Iterator[FileAttachment]:
+    try:
+        for block in reader.chain(address, "AT"):
+            yield _attachment(reader, block)
+    except DecodeError as error:
+        finding = _damage(error, "the list of attachments")
+        findings.append(attrs.evolve(finding, lost_messages=0))
+
+
+def _attachment(reader: BlockReader, block: Block) -> FileAttachment:
+    flags, _, _, digest, original, embedded = reader.fields(block, _AT)
+    data: bytes | None = None
+    if flags & 1 and original <= MAX_ATTACHMENT_BYTES:
+        data = bytes(reader.data(block, _AT.size + embedded)[_AT.size :])
+        if flags & 2:
+            data = _inflated(data, original)
+        if flags & 4 and data is not None and md5(data, usedforsecurity=False).digest() != digest:
+            data = None
+    return FileAttachment(
+        address=block.address,
+        length=block.length,
+        name=reader.text(block.links[1]),
+        media_type=reader.text(block.links[2]),
+        data=data,
+    )
+
+
+def _inflated(data: bytes, size: int) -> bytes | None:
+    """Inflate to exactly `size` bytes; None if the stream gives anything else."""
+    try:
+        out = zlib.decompressobj().decompress(data, size + 1)
+    except zlib.error:
+        return None
+    return out if len(out) == size else None

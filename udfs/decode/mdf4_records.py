@@ -1,0 +1,288 @@
+"""The records of MDF 4 channel groups, sorted or not, as byte matrices.
+
+Sorted: one group, its records one behind the other. Unsorted: the records of several groups mixed,
+each behind its id; those of a VLSD group are the variable-length values of another group's channel.
+
+Source: ASAM MDF 4.1, clauses 4.13 (record layout) and 4.14 (unsorted, VLSD).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+
+import attrs
+import numpy as np
+
+from contracts.errors import DecodeError
+from contracts.recording import Int64Array, Source, UInt8Array
+from udfs.decode.mdf4_blocks import ChannelGroup, DataGroup, MdfChannel
+from udfs.decode.mdf4_data import DataStream, Fragments
+
+_PIECE_BYTES = 16 << 20
+_VLSD_SIZE = -1
+
+
+@attrs.frozen(eq=False)
+class Records:
+    """Records of one group that are whole.
+
+    Attributes:
+        matrix: (N, data_bytes + invalid_bytes) uint8.
+        ordinal: (N,) int64, which record of the group each is.
+    """
+
+    matrix: UInt8Array
+    ordinal: Int64Array
+
+
+@attrs.frozen(eq=False)
+class Variable:
+    """Variable-length values of N records in one arena; a start of -1 means it is not there."""
+
+    arena: UInt8Array
+    starts: Int64Array
+    lengths: Int64Array
+
+
+@attrs.frozen(eq=False)
+class GroupRecords:
+    """Where the records of a group are.
+
+    Attributes:
+        count: Records that are in the file.
+        positions: (count,) int64 positions in the stream; None for one behind the other.
+    """
+
+    group: ChannelGroup
+    count: int
+    positions: Int64Array | None = None
+
+
+@attrs.frozen(eq=False)
+class _VlsdValues:
+    """Values of a VLSD group: their virtual offsets, positions in the stream, and lengths."""
+
+    offsets: Int64Array
+    positions: Int64Array
+    lengths: Int64Array
+
+
+class DataGroupReader:
+    """Reads the records of one data group.
+
+    Attributes:
+        groups: The groups that hold records of their own, with the number that is there.
+        damage: Why the stream was not read to its end; empty if it was.
+        fragments: All data blocks that belong to the group, those of VLSD channels included.
+    """
+
+    def __init__(self, source: Source, data_group: DataGroup, fragments: Fragments) -> None:
+        """Find the records; nothing of a sorted group is read for that."""
+        values, invalid = fragments.of(data_group.data_link)
+        self._source = source
+        self._stream = DataStream(source, values)
+        self._invalid = DataStream(source, invalid) if invalid else None
+        self._listed = fragments
+        self._variable: dict[int, DataStream] = {}
+        self._vlsd: dict[int, _VlsdValues] = {}
+        self.damage = ""
+        if data_group.record_id_bytes:
+            self.groups = self._unsorted(data_group)
+        else:
+            self.groups = tuple(self._sorted(group) for group in data_group.groups[:1])
+        for layout in self.groups:
+            self._open_variable(layout.group.channels)
+        streams = [self._stream, *([self._invalid] if self._invalid else [])]
+        self.fragments = tuple(
+            fragment
+            for stream in [*streams, *self._variable.values()]
+            for fragment in stream.fragments
+        )
+
+    def _open_variable(self, channels: Sequence[MdfChannel]) -> None:
+        for channel in channels:
+            if channel.kind == 1 and channel.data_link and channel.data_link not in self._vlsd:
+                found, _ = self._listed.of(channel.data_link)
+                self._variable[channel.address] = DataStream(self._source, found)
+            self._open_variable(channel.parts)
+
+    def _sorted(self, group: ChannelGroup) -> GroupRecords:
+        if self._invalid is None:
+            size = group.data_bytes + group.invalid_bytes
+            return GroupRecords(group, self._stream.size // size if size else group.cycle_count)
+        count = self._stream.size // max(group.data_bytes, 1)
+        return GroupRecords(group, min(count, self._invalid.size // max(group.invalid_bytes, 1)))
+
+    def _unsorted(self, data_group: DataGroup) -> tuple[GroupRecords, ...]:
+        sizes = {
+            group.record_id: _VLSD_SIZE if group.is_vlsd else group.data_bytes + group.invalid_bytes
+            for group in data_group.groups
+        }
+        found, self.damage = _scan(self._stream, data_group.record_id_bytes, sizes)
+        layouts = []
+        for group in data_group.groups:
+            table = np.array(found[group.record_id], np.int64)
+            if group.is_vlsd:
+                table = table.reshape(-1, 2)
+                lengths = table[:, 1]
+                offsets = np.cumsum(lengths + 4) - lengths - 4
+                self._vlsd[group.address] = _VlsdValues(offsets, table[:, 0], lengths)
+            else:
+                layouts.append(GroupRecords(group, len(table), table))
+        return tuple(layouts)
+
+    def records(self, layout: GroupRecords, start: int, stop: int) -> Records:
+        """Records [start, stop) of a group, without those that touch bytes that can't be had."""
+        group = layout.group
+        ordinal = np.arange(start, stop, dtype=np.int64)
+        if layout.positions is not None:
+            return self._mixed(layout, ordinal)
+        if self._invalid is None:
+            width = group.data_bytes + group.invalid_bytes
+            matrix, good = _rows(self._stream, start, stop, width)
+            return Records(matrix[good], ordinal[good])
+        values, good = _rows(self._stream, start, stop, group.data_bytes)
+        bits, also_good = _rows(self._invalid, start, stop, group.invalid_bytes)
+        good = good & also_good
+        return Records(np.hstack([values[good], bits[good]]), ordinal[good])
+
+    def _mixed(self, layout: GroupRecords, ordinal: Int64Array) -> Records:
+        width = layout.group.data_bytes + layout.group.invalid_bytes
+        positions = layout.positions
+        if positions is None or not len(ordinal) or not width:
+            return Records(np.empty((len(ordinal), width), np.uint8), ordinal)
+        chosen = positions[ordinal]
+        first = int(chosen[0])
+        arena, _ = self._stream.read(first, int(chosen[-1]) + width - first)
+        windows = np.ndarray((len(arena) - width + 1,), f"V{width}", arena.data, strides=(1,))
+        matrix = windows[chosen - first].view(np.uint8).reshape(-1, width)
+        return Records(matrix, ordinal)
+
+    def variable(self, channel: MdfChannel, offsets: Int64Array) -> Variable:
+        """Values of a VLSD channel at the offsets that its records hold."""
+        if channel.data_link in self._vlsd:
+            return self._from_vlsd_group(self._vlsd[channel.data_link], offsets)
+        stream = self._variable.get(channel.address)
+        if stream is None or not len(offsets):
+            return Variable(
+                np.empty(0, np.uint8), np.full(len(offsets), -1), np.zeros_like(offsets)
+            )
+        return _from_signal_data(stream, offsets)
+
+    def _from_vlsd_group(self, values: _VlsdValues, offsets: Int64Array) -> Variable:
+        at = np.searchsorted(values.offsets, offsets)
+        inside = np.minimum(at, max(len(values.offsets) - 1, 0))
+        there = (
+            (at < len(values.offsets)) & (values.offsets[inside] == offsets)
+            if len(values.offsets)
+            else np.zeros(len(offsets), bool)
+        )
+        if not there.any():
+            return Variable(
+                np.empty(0, np.uint8), np.full(len(offsets), -1), np.zeros_like(offsets)
+            )
+        positions = np.where(there, values.positions[inside], 0)
+        lengths = np.where(there, values.lengths[inside], 0)
+        first = int(positions[there].min())
+        last = int((positions + lengths)[there].max())
+        arena, _ = self._stream.read(first, last - first)
+        return Variable(arena, np.where(there, positions - first, -1), lengths)
+
+
+def _rows(
+    stream: DataStream, start: int, stop: int, width: int
+) -> tuple[UInt8Array, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    """(stop - start, width) uint8, and which of the rows are whole."""
+    good = np.ones(stop - start, bool)
+    if not width:
+        return np.empty((stop - start, 0), np.uint8), good
+    data, holes = stream.read(start * width, (stop - start) * width)
+    for begin, end in holes:
+        good[begin // width : -(-end // width)] = False
+    return data.reshape(-1, width), good
+
+
+def _from_signal_data(stream: DataStream, offsets: Int64Array) -> Variable:
+    """Values behind their 4-byte lengths in signal data blocks."""
+    there = (offsets >= 0) & (offsets + 4 <= stream.size)
+    if not there.any():
+        return Variable(np.empty(0, np.uint8), np.full(len(offsets), -1), np.zeros_like(offsets))
+    first, last = int(offsets[there].min()), int(offsets[there].max())
+    (tail,) = struct.unpack("<I", stream.read(last, 4)[0].tobytes())
+    end = min(last + 4 + tail, stream.size)
+    arena, holes = stream.read(first, end - first)
+    at = np.where(there, offsets - first, 0)
+    heads = np.ndarray((len(arena) - 3,), "<u4", arena.data, strides=(1,))
+    lengths = np.where(there, heads[at].astype(np.int64), 0)
+    there &= at + 4 + lengths <= len(arena)
+    for begin, stop in holes:
+        there &= (at + 4 + lengths <= begin) | (at >= stop)
+    return Variable(arena, np.where(there, at + 4, -1), np.where(there, lengths, 0))
+
+
+def _scan(
+    stream: DataStream, id_bytes: int, sizes: Mapping[int, int]
+) -> tuple[dict[int, list[int]], str]:
+    """Walk mixed records: positions by record id (for VLSD ids: position and length by turns)."""
+    found: dict[int, list[int]] = {record_id: [] for record_id in sizes}
+    at = 0
+    while at < stream.size:
+        data, holes = stream.read(at, min(_PIECE_BYTES, stream.size - at))
+        good = holes[0][0] if holes else len(data)
+        step, damage = _scan_piece(data[:good], at, id_bytes, sizes, found)
+        at += step
+        if damage and not np.any(data[step:]) and at + len(data) - step >= stream.size:
+            return found, ""  # zeros behind the last record: space that was never written to
+        if damage or holes:
+            return found, damage or f"bytes from {at} of the data can't be had"
+        if step == 0:
+            return found, f"the data ends inside a record, {stream.size - at} bytes are left"
+    return found, ""
+
+
+def _scan_piece(
+    piece: UInt8Array,
+    base: int,
+    id_bytes: int,
+    sizes: Mapping[int, int],
+    found: Mapping[int, list[int]],
+) -> tuple[int, str]:
+    """Walk the whole records of a piece; how far it came, and what stopped it short."""
+    data = piece.tobytes()
+    at, end = 0, len(data)
+    append = {record_id: positions.append for record_id, positions in found.items()}
+    while at + id_bytes <= end:
+        record_id = (
+            data[at] if id_bytes == 1 else int.from_bytes(data[at : at + id_bytes], "little")
+        )
+        size = sizes.get(record_id)
+        if size is None:
+            return at, f"record id {record_id} at {base + at} of the data belongs to no group"
+        start = at + id_bytes
+        if size == _VLSD_SIZE:
+            size = int.from_bytes(data[start : start + 4], "little")
+            start += 4
+            if start + size > end:
+                break
+            append[record_id](base + start)
+            append[record_id](size)
+        elif start + size > end:
+            break
+        else:
+            append[record_id](base + start)
+        at = start + size
+    return at, ""
+
+
+def check_layout(group: ChannelGroup, channel: MdfChannel) -> None:
+    """Raise DecodeError MDF_BAD_LAYOUT where a channel reads outside its record."""
+    end = channel.byte_offset + (channel.bit_offset + channel.bit_count + 7) // 8
+    if channel.array is not None:
+        steps = channel.array.stride_bytes
+        for size in channel.array.dimensions:
+            steps *= max(size, 1)
+        end += max(steps - channel.array.stride_bytes, 0)
+    if channel.kind not in (3, 6) and end > group.data_bytes:
+        what = f"channel {channel.name} ends at byte {end} of records of {group.data_bytes}"
+        raise DecodeError(what, code="MDF_BAD_LAYOUT", offset=channel.address)

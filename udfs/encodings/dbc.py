@@ -1,0 +1,203 @@
+"""Bus definitions (DBC): parsed by cantools, checked, and laid out for decode by columns.
+
+Source: Vector DBC file format; SAE J1939-21 for parameter group numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
+
+import attrs
+from cantools.database import load_string
+from cantools.database.can import Database, Message, Signal
+from cantools.database.errors import Error, UnsupportedDatabaseFormatError
+
+from contracts.errors import DecodeError
+from contracts.ids import sha256_hex
+from contracts.recording import Finding
+
+EXTENDED = 1 << 32
+"""Added to a 29-bit id to make a key, so that it never equals an 11-bit one."""
+_NO_MESSAGE = 0xC0000000  # VECTOR__INDEPENDENT_SIG_MSG holds signals that no frame carries
+_PGN_MASK_PDU1 = 0x3FF0000
+_PGN_MASK_PDU2 = 0x3FFFF00
+
+
+@attrs.frozen
+class SignalDefinition:
+    """A signal of a message: where its bits are and what they mean.
+
+    Attributes:
+        byte_offset: First byte that holds any of its bits.
+        bit_offset: Bits below it, in the first byte, or in the last if big-endian.
+        last_byte: Last byte that holds any of its bits.
+        choices: Text by raw value.
+        selector: Name of the multiplexing signal it depends on; empty if it is always there.
+        selected_by: Raw values of the selector with which it is there.
+    """
+
+    name: str
+    byte_offset: int
+    bit_offset: int
+    bit_count: int
+    last_byte: int
+    is_big_endian: bool
+    is_signed: bool
+    is_float: bool
+    scale: float
+    offset: float
+    unit: str
+    choices: Mapping[int, str]
+    selector: str = ""
+    selected_by: tuple[int, ...] = ()
+
+
+@attrs.frozen
+class MessageDefinition:
+    """A message; its signals stand behind the multiplexers they depend on."""
+
+    name: str
+    can_id: int
+    is_extended: bool
+    length: int
+    signals: tuple[SignalDefinition, ...]
+
+
+@attrs.frozen
+class BusDefinition:
+    """A parsed definition.
+
+    Attributes:
+        hash: SHA-256 of its bytes.
+        messages: By id, `EXTENDED` added to 29-bit ones.
+        groups: J1939 messages by parameter group number, which any source address may send.
+        findings: Overlaps, duplicate ids, missing multiplexers: it decodes, but is not sound.
+    """
+
+    hash: str
+    messages: Mapping[int, MessageDefinition]
+    groups: Mapping[int, MessageDefinition]
+    findings: tuple[Finding, ...] = ()
+
+    def message_for(self, can_id: int, *, is_extended: bool) -> MessageDefinition | None:
+        """The message that a frame of this id carries; None if the definition has none."""
+        found = self.messages.get(can_id + EXTENDED * is_extended)
+        if found is None and is_extended and self.groups:
+            found = self.groups.get(parameter_group(can_id))
+        return found
+
+
+def parameter_group(can_id: int) -> int:
+    """J1939 parameter group bits of a 29-bit id: no priority, no addresses."""
+    is_addressed = (can_id >> 16) & 0xFF < 240
+    return can_id & (_PGN_MASK_PDU1 if is_addressed else _PGN_MASK_PDU2)
+
+
+@functools.lru_cache(maxsize=64)
+def parse_dbc(data: bytes) -> BusDefinition:
+    """Parse a DBC file; the same bytes are parsed once.
+
+    Raises:
+        DecodeError: BAD_DEFINITION, it is no DBC.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", "replace")
+    findings: list[Finding] = []
+    database = _loaded(text, findings)
+    messages: dict[int, MessageDefinition] = {}
+    groups: dict[int, MessageDefinition] = {}
+    for message in database.messages:
+        if message.frame_id == _NO_MESSAGE & 0x1FFFFFFF and "INDEPENDENT" in message.name:
+            continue
+        made = _message(message)
+        key = made.can_id + EXTENDED * made.is_extended
+        if key in messages:
+            what = f"messages {messages[key].name} and {made.name} share the id {made.can_id:#x}"
+            findings.append(Finding("DUPLICATE_ID", what))
+            continue
+        messages[key] = made
+        if message.protocol == "j1939":
+            groups.setdefault(parameter_group(made.can_id), made)
+        findings += _missing_selectors(made)
+    return BusDefinition(sha256_hex(data), messages, groups, tuple(findings))
+
+
+def _loaded(text: str, findings: list[Finding]) -> Database:
+    """Parse strictly, and if that fails without the checks of signal layout."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is doubtful is found and said below
+        try:
+            return _database(text, strict=True)
+        except UnsupportedDatabaseFormatError as error:
+            raise DecodeError(str(error), code="BAD_DEFINITION") from error
+        except Error as error:
+            findings.append(Finding("UNSOUND_LAYOUT", str(error)))
+        return _database(text, strict=False)
+
+
+def _database(text: str, *, strict: bool) -> Database:
+    database = load_string(text, "dbc", strict=strict)
+    assert isinstance(database, Database)
+    return database
+
+
+def _message(message: Message) -> MessageDefinition:
+    signals = {signal.name: _signal(signal) for signal in message.signals}
+    return MessageDefinition(
+        name=message.name,
+        can_id=message.frame_id,
+        is_extended=message.is_extended_frame,
+        length=message.length,
+        signals=tuple(sorted(signals.values(), key=lambda s: _depth(s, signals))),
+    )
+
+
+def _depth(signal: SignalDefinition, signals: Mapping[str, SignalDefinition]) -> int:
+    """How many multiplexers stand above a signal."""
+    depth = 0
+    while signal.selector in signals and depth < len(signals):
+        signal, depth = signals[signal.selector], depth + 1
+    return depth
+
+
+def _signal(signal: Signal) -> SignalDefinition:
+    start, length = signal.start, signal.length
+    if signal.byte_order == "big_endian":
+        first = (
+            start // 8 * 8 + 7 - start % 8
+        )  # position of the highest bit, most significant first
+        last = first + length - 1
+        bit_offset = 7 - last % 8
+    else:
+        first, last = start, start + length - 1
+        bit_offset = start % 8
+    choices = {int(raw): str(text) for raw, text in (signal.choices or {}).items()}
+    return SignalDefinition(
+        name=signal.name,
+        byte_offset=first // 8,
+        bit_offset=bit_offset,
+        bit_count=length,
+        last_byte=last // 8,
+        is_big_endian=signal.byte_order == "big_endian",
+        is_signed=signal.is_signed,
+        is_float=signal.is_float,
+        scale=float(signal.scale),
+        offset=float(signal.offset),
+        unit=signal.unit or "",
+        choices=choices,
+        selector=signal.multiplexer_signal or "",
+        selected_by=tuple(signal.multiplexer_ids or ()),
+    )
+
+
+def _missing_selectors(message: MessageDefinition) -> Sequence[Finding]:
+    names = {signal.name for signal in message.signals}
+    return [
+        Finding("MISSING_MULTIPLEXER", f"{message.name}.{s.name} depends on {s.selector}")
+        for s in message.signals
+        if s.selector and s.selector not in names
+    ]

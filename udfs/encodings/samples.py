@@ -1,0 +1,38 @@
+"""Samples of a scalar signal: each a number, a text, or neither."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from contracts.recording import Int64Array
+
+Mask = npt.NDArray[np.bool_]
+
+
+@attrs.frozen(eq=False)
+class Samples:
+    """N samples.
+
+    Attributes:
+        value: (N,) float64, physical values.
+        is_value: (N,) bool, where `value` holds.
+        text: (N,) int64, index into `texts`, -1 where the sample has none.
+        texts: The texts that occur.
+        raw: (N,) float64 values before conversion; None where there is no conversion.
+    """
+
+    value: npt.NDArray[np.float64]
+    is_value: Mask
+    text: Int64Array
+    texts: tuple[str, ...] = ()
+    raw: npt.NDArray[np.float64] | None = None
+
+    def without(self, invalid: Mask) -> Samples:
+        """The same with neither number nor text where `invalid`."""
+        if not invalid.any():
+            return self
+        return attrs.evolve(
+            self, is_value=self.is_value & ~invalid, text=np.where(invalid, -1, self.text)
+        )
