@@ -1,1 +1,1 @@
-"""Dagster: what exists and what depends on what. Wiring, no arithmetic."""
+"""Dagster: what exists, what depends on what, and what starts it. Wiring, no arithmetic."""

@@ -1,0 +1,78 @@
+"""Silver above the messages: clocks and synchronised frames, drive by drive."""
+
+import datetime as dt
+
+import dagster as dg
+
+from assets.failures import stated_failures
+from assets.partitions import ingest_days
+from assets.pictures import picture
+from assets.resources import Deployment, Spark
+from assets.tables import RETRIES, SPARK_POOL, job_metadata, table_result, table_spec
+from contracts.settings import Settings
+
+_EVIDENCE = (
+    "bronze.recordings",
+    "silver.imu",
+    "silver.odometry",
+    "silver.signals",
+)
+_STREAMS = ("silver.images", "silver.point_clouds", "silver.gnss", *_EVIDENCE)
+
+
+@dg.multi_asset(
+    name="clocks",
+    specs=[table_spec("silver.clocks", group="sync", deps=_EVIDENCE)],
+    partitions_def=ingest_days,
+    retry_policy=RETRIES,
+    pool=SPARK_POOL,
+)
+def clocks(
+    context: dg.AssetExecutionContext, deployment: Deployment, spark: Spark
+) -> dg.MaterializeResult[None]:
+    """Estimate the clock of every recorder of the drives that came in on the day."""
+    from quality.plots import plot_clock_offsets
+    from spark_jobs import silver_clocks
+    from spark_jobs.tables import read_arrow
+
+    settings, day = deployment.settings, dt.date.fromisoformat(context.partition_key)
+    with stated_failures():
+        report = silver_clocks.run(spark.session, settings, drive_ids=_drives_of(settings, day))
+    rows = read_arrow(settings, report.table, filters=[("ingest_date", "=", day)])
+    offsets = picture(plot_clock_offsets(rows), title="Clock offsets by drive")
+    more = {**job_metadata(report), "clocks/offsets": offsets}
+    return table_result(settings, report.table, day=day, more=more)
+
+
+@dg.multi_asset(
+    name="frames",
+    specs=[table_spec("silver.frames", group="sync", deps=["silver.clocks", *_STREAMS])],
+    partitions_def=ingest_days,
+    retry_policy=RETRIES,
+    pool=SPARK_POOL,
+)
+def frames(
+    context: dg.AssetExecutionContext, deployment: Deployment, spark: Spark
+) -> dg.MaterializeResult[None]:
+    """Bring every sensor to the instants of the camera, for the drives of the day."""
+    from quality.plots import plot_sync_errors
+    from spark_jobs import silver_frames
+    from spark_jobs.tables import read_arrow
+
+    settings, day = deployment.settings, dt.date.fromisoformat(context.partition_key)
+    with stated_failures():
+        report = silver_frames.run(spark.session, settings, drive_ids=_drives_of(settings, day))
+    rows = read_arrow(settings, report.table, filters=[("ingest_date", "=", day)])
+    errors = picture(plot_sync_errors(rows), title="Sync error by stream")
+    more = {**job_metadata(report), "frames/sync_errors": errors}
+    return table_result(settings, report.table, day=day, more=more)
+
+
+def _drives_of(settings: Settings, day: dt.date) -> list[str]:
+    """Drives of which a recording came in on the day."""
+    from spark_jobs.tables import read_arrow
+
+    rows = read_arrow(
+        settings, "bronze.recordings", columns=["drive_id"], filters=[("ingest_date", "=", day)]
+    )
+    return sorted(set(rows["drive_id"].drop_null().to_pylist()))
