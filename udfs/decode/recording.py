@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Literal
 
 import pyarrow as pa
 
@@ -20,11 +19,10 @@ from contracts.recording import (
     Unit,
 )
 from udfs.decode.context import DecodeContext
-from udfs.decode.messages import plan_of_channel, table_groups
+from udfs.decode.messages import DecodeStatus, plan_of_channel, table_groups
 from udfs.decode.pointers import payloads_at
 from udfs.decode.sniff import sniff
 
-DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION"]
 _MODULES: Mapping[Format, str] = {
     "mcap": "udfs.decode.mcap",
     "ros1bag": "udfs.decode.ros1bag",
@@ -73,7 +71,7 @@ def iter_table_groups(
         yield from reader.iter_table_groups(source, index, units=units, context=context)
         return
     groups = reader.iter_message_groups(source, index, units=units, channels=selection)
-    yield from table_groups(groups, index=index, context=context)
+    yield from table_groups(groups, index=index, context=context, selection=selection)
 
 
 def table_of_channel(

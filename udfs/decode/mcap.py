@@ -1,0 +1,317 @@
+"""MCAP files: index by a linear scan, messages by chunk, pointers back to bytes.
+
+Source: https://mcap.dev/spec
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from contracts.errors import DecodeError, PlatformError
+from contracts.recording import (
+    BadMessage,
+    Int64Array,
+    LedgerEntry,
+    MessageBatch,
+    MessageGroup,
+    RecordingIndex,
+    Source,
+    UInt8Array,
+    Unit,
+)
+from udfs.decode import mcap_records as rec
+from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS, check_unit_size
+from udfs.decode.mcap_chunk import (
+    Definition,
+    Messages,
+    indexed_offsets,
+    is_chunk,
+    load_chunk,
+    messages_of,
+)
+from udfs.decode.mcap_scan import is_conflict, scan_file
+from udfs.decode.units import iter_unit_groups, rows_by_channel
+
+_TIME_LIMIT = np.uint64(1 << 63)
+
+
+def index_recording(source: Source) -> RecordingIndex:
+    """Walk the file and say what is in it, what is damaged, and how it splits.
+
+    A unit is a chunk with the message indexes behind it, or a range of messages that stand in
+    the file itself.
+
+    Raises:
+        DecodeError: BAD_MAGIC; or the damage, where it leaves nothing to decode.
+        ResourceLimitError: BOMB, where every chunk claims more than it may hold.
+        UnsupportedFormatError: UNSUPPORTED_COMPRESSION:<name>, of every chunk.
+    """
+    return scan_file(source)
+
+
+def iter_message_groups(
+    source: Source,
+    index: RecordingIndex,
+    *,
+    units: Sequence[Unit] | None = None,
+    channels: Collection[int] | None = None,
+) -> Iterator[MessageGroup]:
+    """Yield the messages of consecutive units, about 32 MB at a time, in file order.
+
+    Args:
+        source: The file.
+        index: Of the same file.
+        units: The units to read; all by default.
+        channels: Channel ids to yield; all by default. The ledger speaks of all of them.
+
+    Yields:
+        Groups whose batches share one arena, reused by the next group. Ledger entries declare
+        and count losses; what was written and bad is for the decoder of payloads to add.
+    """
+    known = {channel.id for channel in index.channels}
+    reader = _Reader(source, index, known if channels is None else known & set(channels))
+    for group in iter_unit_groups(index.units if units is None else units):
+        for chunked, run in _runs(source, group):
+            if chunked:
+                yield reader.read_chunks(run)
+            else:
+                yield from (reader.read_loose(unit) for unit in run)
+
+
+def read_units(source: Source, unit_offsets: Sequence[int]) -> Iterator[tuple[int, memoryview]]:
+    """Yield the uncompressed data of chunks by the file offsets of their records, in that order.
+
+    Raises:
+        DecodeError: No chunk is there, or it is damaged.
+        ResourceLimitError: BOMB.
+        UnsupportedFormatError: UNSUPPORTED_COMPRESSION:<name>.
+    """
+    for offset in unit_offsets:
+        chunk = rec.chunk_head_at(source, offset)
+        check_unit_size(chunk.data_length, declared=chunk.uncompressed_size, offset=offset)
+        out = np.empty(chunk.uncompressed_size, np.uint8)
+        yield offset, memoryview(load_chunk(source, chunk, out))
+
+
+@attrs.frozen(eq=False)
+class _Part:
+    """The messages of a unit that are to be decoded, and where its data stands in the arena."""
+
+    unit: Unit
+    messages: Messages
+    base: int
+    in_chunk: bool
+
+
+@attrs.define(eq=False)
+class _Reader:
+    """Reads groups of units into one arena.
+
+    Attributes:
+        wanted: Channel ids to yield.
+        conflicts: Channels that a unit before has defined anew, differently.
+    """
+
+    source: Source
+    index: RecordingIndex
+    wanted: Collection[int]
+    arena: UInt8Array = attrs.field(factory=lambda: np.empty(0, np.uint8))
+    conflicts: set[int] = attrs.field(factory=set)
+
+    def read_chunks(self, units: Sequence[Unit]) -> MessageGroup:
+        """Decompress chunks one behind the other and collect their messages."""
+        needed = sum(unit.uncompressed_size or 0 for unit in units)
+        if len(self.arena) < needed:
+            self.arena = np.empty(needed, np.uint8)
+        parts, ledger, bad = list[_Part](), list[LedgerEntry](), list[BadMessage]()
+        used = 0
+        for unit in units:
+            try:
+                chunk = rec.chunk_head_at(self.source, unit.offset)
+                data = load_chunk(self.source, chunk, self.arena[used:])
+                found = messages_of(data, indexed_offsets(self.source, unit))
+            except PlatformError as error:
+                ledger.append(_lost(unit, error))
+                continue
+            part = _Part(unit, found, used, in_chunk=True)
+            part, entry = self._judged(part, data, is_certain=chunk.crc != 0, bad=bad)
+            used += len(data)
+            parts.append(part)
+            ledger.append(entry)
+        return MessageGroup(tuple(self._batches(parts, self.arena)), tuple(ledger), tuple(bad))
+
+    def read_loose(self, unit: Unit) -> MessageGroup:
+        """Collect messages that stand in the file itself; their bytes are not copied."""
+        bad: list[BadMessage] = []
+        try:
+            data = np.frombuffer(self.source.read_at(unit.offset, unit.length), np.uint8)
+            found = messages_of(data)
+        except PlatformError as error:
+            return MessageGroup((), (_lost(unit, error),))
+        part = _Part(unit, found, 0, in_chunk=False)
+        part, entry = self._judged(part, data, is_certain=False, bad=bad)
+        return MessageGroup(tuple(self._batches([part], data)), (entry,), tuple(bad))
+
+    def _judged(
+        self, part: _Part, data: UInt8Array, *, is_certain: bool, bad: list[BadMessage]
+    ) -> tuple[_Part, LedgerEntry]:
+        """The part without the messages that can't be decoded, and what the unit owes."""
+        found = part.messages
+        known = np.isin(found.channel, [channel.id for channel in self.index.channels])
+        clear = ~self._in_conflict(found, data)
+        in_time = (found.log_time < _TIME_LIMIT) & (found.publish_time < _TIME_LIMIT)
+        bad += self._out_of_range(part, np.flatnonzero(known & clear & ~in_time), data)
+        entry = _entry(
+            part,
+            is_certain=is_certain,
+            orphans=int(np.count_nonzero(~known)),
+            conflicts=int(np.count_nonzero(known & ~clear)),
+            bad=int(np.count_nonzero(known & clear & ~in_time)),
+        )
+        keep = known & clear & in_time
+        if not keep.all():
+            part = attrs.evolve(part, messages=found.where(keep))
+        return part, entry
+
+    def _in_conflict(self, found: Messages, data: UInt8Array) -> npt.NDArray[np.bool_]:
+        """Messages behind a definition of their channel that differs from the first."""
+        mask = np.isin(found.channel, list(self.conflicts))
+        for definition in found.definitions:
+            content = memoryview(data)[definition.start : definition.end]
+            for channel in self._redefined(definition, content):
+                mask |= (found.channel == channel) & (found.starts > definition.start)
+                self.conflicts.add(channel)
+        return mask
+
+    def _redefined(self, definition: Definition, content: memoryview) -> Iterator[int]:
+        """Channels that a definition gives another meaning than they have in the index."""
+        fields = rec.Fields(content, offset=definition.start)
+        try:
+            if definition.op == rec.OP_CHANNEL:
+                again = rec.parse_channel(fields)
+                first = [one for one in self.index.channels if one.id == again.id]
+                yield from (one.id for one in first if is_conflict(one, again))
+                return
+            schema = rec.parse_schema(fields)
+        except DecodeError:
+            return
+        if any(one.id == schema.id and one.hash != schema.hash for one in self.index.schemas):
+            yield from (one.id for one in self.index.channels if one.schema_id == schema.id)
+
+    def _out_of_range(
+        self, part: _Part, rows: Int64Array, data: UInt8Array
+    ) -> Iterator[BadMessage]:
+        topics = {channel.id: channel.topic for channel in self.index.channels}
+        found, unit = part.messages, part.unit
+        for row in rows[:MAX_BAD_ROWS].tolist():
+            channel, start = int(found.channel[row]), int(found.starts[row])
+            if channel not in self.wanted:
+                continue
+            times = f"log {found.log_time[row]}, publish {found.publish_time[row]}"
+            length = min(int(found.lengths[row]), FIRST_BYTES)
+            yield BadMessage(
+                channel_id=channel,
+                topic=topics[channel],
+                unit_offset=unit.offset if part.in_chunk else -1,
+                offset=start if part.in_chunk else unit.offset + start,
+                log_time_ns=None,
+                error_class="TIME_OUT_OF_RANGE",
+                error=f"a time does not fit int64 nanoseconds: {times}",
+                first_bytes=data[start : start + length].tobytes(),
+            )
+
+    def _batches(self, parts: Sequence[_Part], arena: UInt8Array) -> Iterator[MessageBatch]:
+        if not parts:
+            return
+        unit_offset = np.concatenate(
+            [_repeated(p, p.unit.offset if p.in_chunk else -1) for p in parts]
+        )
+        shift = np.concatenate(
+            [_repeated(p, p.base if p.in_chunk else -p.unit.offset) for p in parts]
+        )
+        in_unit = np.concatenate([p.messages.starts for p in parts])
+        lengths = np.concatenate([p.messages.lengths for p in parts])
+        sequence = np.concatenate([p.messages.sequence for p in parts])
+        log_time = np.concatenate([p.messages.log_time for p in parts]).view(np.int64)
+        publish_time = np.concatenate([p.messages.publish_time for p in parts]).view(np.int64)
+        channels = np.concatenate([p.messages.channel for p in parts])
+        in_arena = in_unit + shift if parts[0].in_chunk else in_unit
+        pointers = in_unit if parts[0].in_chunk else in_unit - shift
+        for channel, rows in rows_by_channel(channels):
+            if channel not in self.wanted:
+                continue
+            yield MessageBatch(
+                channel_id=channel,
+                arena=arena,
+                starts=in_arena[rows],
+                lengths=lengths[rows],
+                log_time_ns=log_time[rows],
+                publish_time_ns=publish_time[rows],
+                sequence=sequence[rows].astype(np.int64),
+                unit_offset=unit_offset[rows],
+                payload_offset=pointers[rows],
+            )
+
+
+def _runs(source: Source, units: Sequence[Unit]) -> Iterator[tuple[bool, list[Unit]]]:
+    """Consecutive units of one kind: whether they are chunks, and the units."""
+    run: list[Unit] = []
+    kind = True
+    for unit in units:
+        found = is_chunk(source, unit)
+        if run and found != kind:
+            yield kind, run
+            run = []
+        kind = found
+        run.append(unit)
+    if run:
+        yield kind, run
+
+
+def _repeated(part: _Part, value: int) -> Int64Array:
+    return np.full(len(part.messages.starts), value, np.int64)
+
+
+def _lost(unit: Unit, error: PlatformError) -> LedgerEntry:
+    """Entry of a unit that did not open: all its messages are lost, as many as are declared."""
+    return LedgerEntry(
+        offset=unit.offset,
+        length=unit.length,
+        fate="quarantined",
+        reason_code=error.code,
+        detail=error.what,
+        messages_declared=unit.message_count,
+        messages_lost=unit.message_count,
+    )
+
+
+def _entry(part: _Part, *, is_certain: bool, orphans: int, conflicts: int, bad: int) -> LedgerEntry:
+    """What a unit owes. A checksum that holds makes what was found certain, else the index counts."""
+    unit, found = part.unit, len(part.messages.starts)
+    damage = part.messages.damage
+    claimed = unit.message_count
+    declared = found if is_certain and not damage else max(found, claimed or 0)
+    lost = declared - found + orphans + conflicts
+    reasons = [
+        ("BAD_RECORD", damage, bool(damage)),
+        ("COUNT_MISMATCH", f"{declared} messages declared, {found} found", declared > found),
+        ("SCHEMA_CONFLICT", f"{conflicts} messages behind a changed definition", conflicts > 0),
+        ("ORPHAN_MESSAGES", f"{orphans} messages of undefined channels", orphans > 0),
+        ("TIME_OUT_OF_RANGE", f"{bad} messages with times beyond int64", bad > 0),
+    ]
+    held = [(code, text) for code, text, holds in reasons if holds]
+    is_unknown = bool(damage) and claimed is None
+    return LedgerEntry(
+        offset=unit.offset,
+        length=unit.length,
+        fate="quarantined" if damage and not found else "decoded",
+        reason_code=held[0][0] if held else "",
+        detail="; ".join(text for _, text in held),
+        messages_declared=None if is_unknown else declared,
+        messages_bad=bad,
+        messages_lost=None if is_unknown else lost,
+    )

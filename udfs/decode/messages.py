@@ -1,0 +1,354 @@
+"""From the messages of a group to rows of silver tables, with every message accounted for."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Literal
+
+import attrs
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from contracts.errors import UnsupportedFormatError
+from contracts.ids import table_slug
+from contracts.recording import (
+    BadMessage,
+    Channel,
+    Int64Array,
+    LedgerEntry,
+    MessageBatch,
+    MessageGroup,
+    RecordingIndex,
+    Schema,
+    TableGroup,
+)
+from contracts.tables import MESSAGE_COLUMNS, TABLES, message_table_schema
+from udfs.decode.context import DecodeContext
+from udfs.decode.kinds import POINTER_FIELD, Kind, fits, kind_of, kind_rows
+from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS
+from udfs.encodings.columns import gather_bytes
+from udfs.encodings.payload import BadPayload, PayloadDecoder
+from udfs.encodings.registry import decoder_for
+
+DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION"]
+RAW_TABLE = "raw_messages"
+_NEEDS_DEFINITION = {"cdr", "ros1", "protobuf"}
+_EMPTY_TYPE = re.compile(r"(^|/)Empty\w*$")
+_STAMP_PATHS = (("header", "stamp_ns"), ("timestamp_ns",))
+_FRAME_PATHS = (("header", "frame_id"), ("frame_id",))
+_CONSTANT_ROWS = 1 << 10
+
+
+@attrs.frozen(eq=False)
+class ChannelPlan:
+    """How the messages of a channel become rows.
+
+    Attributes:
+        channel: The channel.
+        table: Silver table, without `silver.`.
+        schema: Arrow schema of the table.
+        status: Whether its messages decode.
+        reason: Why not.
+        decoder: What decodes them; None where they are kept raw.
+        kind: The kind they are of; None where the message type has a table of its own.
+        schema_hash: Of the channel's definition, "" without one.
+    """
+
+    channel: Channel
+    table: str
+    schema: pa.Schema
+    status: DecodeStatus
+    reason: str = ""
+    decoder: PayloadDecoder | None = None
+    kind: Kind | None = None
+    schema_hash: str = ""
+
+
+def plan_of_channel(
+    index: RecordingIndex, channel: Channel, *, table_names: Mapping[str, str]
+) -> ChannelPlan:
+    """Plan a channel from its definition alone; never raises for what a definition holds."""
+    schema = next((one for one in index.schemas if one.id == channel.schema_id), None)
+    if _lacks_definition(channel, schema):
+        return _raw_plan(channel, schema, "NO_DEFINITION", "the recording holds no definition")
+    kind = kind_of(schema.name) if schema else None
+    pointers = frozenset({POINTER_FIELD}) if kind and kind.has_pointer else frozenset[str]()
+    try:
+        decoder = decoder_for(channel.message_encoding, schema, pointer_fields=pointers)
+        if kind and decoder and not fits(kind, decoder.schema):
+            kind, decoder = None, decoder_for(channel.message_encoding, schema)
+    except UnsupportedFormatError as error:
+        return _raw_plan(channel, schema, "NO_DECODER", error.what)
+    if decoder is None:
+        encoding = schema.encoding if schema else "none"
+        what = f"no decoder for {channel.message_encoding} with definitions in {encoding}"
+        return _raw_plan(channel, schema, "NO_DECODER", what)
+    digest = schema.hash if schema else ""
+    if kind is not None:
+        return ChannelPlan(channel, kind.table, kind.schema, "DECODED", "", decoder, kind, digest)
+    table = table_names.get(digest) or own_table(schema.name if schema else channel.topic)
+    arrow = message_table_schema(_own_fields(decoder.schema))
+    return ChannelPlan(channel, table, arrow, "DECODED", "", decoder, None, digest)
+
+
+def own_table(schema_name: str) -> str:
+    """Table of a message type that has no kind; never the name of a table with another meaning."""
+    slug = table_slug(schema_name)
+    return f"message_{slug}" if f"silver.{slug}" in TABLES else slug
+
+
+def table_groups(
+    groups: Iterator[MessageGroup],
+    *,
+    index: RecordingIndex,
+    context: DecodeContext,
+    selection: Collection[int] | None = None,
+) -> Iterator[TableGroup]:
+    """Decode groups of messages to rows by table, and complete their ledgers.
+
+    Args:
+        groups: From a container reader.
+        index: Of the recording.
+        context: Values that go into every row.
+        selection: Channel ids that the reader was asked for, so that the rest counts as skipped.
+    """
+    decoder = _Decoder(index, context)
+    for group in groups:
+        yield decoder.decode(group, selection=selection)
+
+
+@attrs.define(eq=False)
+class _Decoder:
+    """Decodes the groups of one recording; plans each channel when it first occurs."""
+
+    index: RecordingIndex
+    context: DecodeContext
+    plans: dict[int, ChannelPlan] = attrs.field(factory=dict)
+    constants: dict[object, pa.Array] = attrs.field(factory=dict)
+
+    def decode(self, group: MessageGroup, *, selection: Collection[int] | None) -> TableGroup:
+        tables: list[tuple[str, pa.RecordBatch]] = []
+        bad = list(group.bad)
+        written: dict[int, int] = {}
+        ledger = _Ledger(group.ledger)
+        for batch in group.batches:
+            plan = self._plan(batch.channel_id)
+            rows, index, bad_payloads = self._rows(plan, batch)
+            if rows.num_rows:
+                tables.append((plan.table, rows))
+            if len(index):
+                written[batch.channel_id] = written.get(batch.channel_id, 0) + len(index)
+            ledger.add(batch, index, bad_payloads)
+            bad += _bad_messages(plan, batch, bad_payloads[:MAX_BAD_ROWS])
+        entries = ledger.entries(skips=selection is not None)
+        return TableGroup(tuple(tables), entries, tuple(bad), written)
+
+    def _plan(self, channel_id: int) -> ChannelPlan:
+        if channel_id not in self.plans:
+            channel = next(one for one in self.index.channels if one.id == channel_id)
+            names = self.context.table_names
+            self.plans[channel_id] = plan_of_channel(self.index, channel, table_names=names)
+        return self.plans[channel_id]
+
+    def _rows(
+        self, plan: ChannelPlan, batch: MessageBatch
+    ) -> tuple[pa.RecordBatch, Int64Array, tuple[BadPayload, ...]]:
+        """Rows of the table, which messages gave them, and the bad ones."""
+        every = np.arange(len(batch.starts))
+        if plan.decoder is None:
+            own = self._raw_columns(plan, batch)
+            return self._conformed(plan, batch, own, every), every, ()
+        decoded = plan.decoder.decode(batch)
+        if plan.kind is None:
+            own = dict(
+                zip(
+                    [field.name for field in _own_fields(plan.decoder.schema)],
+                    decoded.rows.columns,
+                    strict=True,
+                )
+            )
+            own |= _header_columns(decoded.rows)
+            return self._conformed(plan, batch, own, decoded.index), decoded.index, decoded.bad
+        found = kind_rows(
+            plan.kind,
+            decoded.rows,
+            payload_offset=batch.payload_offset[decoded.index],
+            unit_offset=batch.unit_offset[decoded.index],
+        )
+        messages = decoded.index if found.message is None else decoded.index[found.message]
+        return self._conformed(plan, batch, found.columns, messages), decoded.index, decoded.bad
+
+    def _raw_columns(self, plan: ChannelPlan, batch: MessageBatch) -> dict[str, pa.Array]:
+        rows = len(batch.starts)
+        return {
+            "message_encoding": self._constant(plan.channel.message_encoding, rows),
+            "schema_hash": self._constant(plan.schema_hash, rows),
+            "data": gather_bytes(batch.arena, batch.starts, batch.lengths),
+        }
+
+    def _conformed(
+        self,
+        plan: ChannelPlan,
+        batch: MessageBatch,
+        own: Mapping[str, pa.Array],
+        messages: Int64Array,
+    ) -> pa.RecordBatch:
+        """All columns in the order and types of the table; what a message lacks is null."""
+        rows = len(messages)
+        columns: dict[str, pa.Array] = {
+            "recording_id": self._constant(self.context.recording_id, rows),
+            "channel_id": self._constant(np.int32(plan.channel.id), rows),
+            "topic": self._constant(plan.channel.topic, rows),
+            "sequence": pa.array(batch.sequence[messages]),
+            "log_time_ns": pa.array(batch.log_time_ns[messages]),
+            "publish_time_ns": pa.array(batch.publish_time_ns[messages]),
+            **own,
+            "ingest_date": self._constant(self.context.ingest_date, rows),
+        }
+        if plan.table == "transforms":
+            is_static = plan.channel.topic.rstrip("/").endswith("tf_static")
+            columns["is_static"] = self._constant(is_static, rows)
+        arrays = [
+            columns[field.name] if field.name in columns else pa.nulls(rows, field.type)
+            for field in plan.schema
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=plan.schema)
+
+    def _constant(self, value: str | bool | np.int32 | dt.date, rows: int) -> pa.Array:
+        """A column of one value: a slice of one that is kept."""
+        key = (type(value), value)
+        kept = self.constants.get(key)
+        if kept is None or len(kept) < rows:
+            scalar = pa.scalar(value)
+            kept = pa.repeat(scalar, max(rows, _CONSTANT_ROWS))
+            self.constants[key] = kept
+        return kept.slice(0, rows)
+
+
+@attrs.define(eq=False)
+class _Ledger:
+    """The ledger of a group, to which the outcome of each message is added."""
+
+    given: Sequence[LedgerEntry]
+    written: Int64Array = attrs.field(init=False)
+    bad: Int64Array = attrs.field(init=False)
+    seen: Int64Array = attrs.field(init=False)
+    _order: Int64Array = attrs.field(init=False)
+    _offsets: Int64Array = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        count = len(self.given)
+        offsets = np.array([entry.offset for entry in self.given], np.int64)
+        self._order = np.argsort(offsets, kind="stable")
+        self._offsets = offsets[self._order]
+        self.written, self.bad, self.seen = (np.zeros(count, np.int64) for _ in range(3))
+
+    def add(self, batch: MessageBatch, index: Int64Array, bad: Sequence[BadPayload]) -> None:
+        """Count the messages of a batch at the entries whose ranges they are in."""
+        position = np.where(batch.unit_offset < 0, batch.payload_offset, batch.unit_offset)
+        entry = self._order[np.searchsorted(self._offsets, position, side="right") - 1]
+        count = len(self.given)
+        self.seen += np.bincount(entry, minlength=count)
+        self.written += np.bincount(entry[index], minlength=count)
+        rows = np.array([one.index for one in bad], np.int64)
+        self.bad += np.bincount(entry[rows], minlength=count)
+
+    def entries(self, *, skips: bool) -> tuple[LedgerEntry, ...]:
+        """The entries with their counts; what a selection left out stands in entries of its own."""
+        entries: list[LedgerEntry] = []
+        for i, entry in enumerate(self.given):
+            declared, bad = entry.messages_declared, entry.messages_bad + int(self.bad[i])
+            skipped = 0
+            if skips and declared is not None:
+                lost = entry.messages_lost or 0
+                skipped = max(declared - lost - entry.messages_bad - int(self.seen[i]), 0)
+                declared -= skipped
+            fate = "skipped" if skipped and not self.seen[i] else entry.fate
+            entries.append(
+                attrs.evolve(
+                    entry,
+                    fate=fate,
+                    reason_code=entry.reason_code or ("SELECTION" if fate == "skipped" else ""),
+                    detail=f"{entry.detail}; {skipped} messages not selected".lstrip("; ")
+                    if skipped
+                    else entry.detail,
+                    messages_declared=declared,
+                    messages_written=int(self.written[i]),
+                    messages_bad=bad,
+                )
+            )
+        return tuple(entries)
+
+
+def _lacks_definition(channel: Channel, schema: Schema | None) -> bool:
+    """Whether an encoding that needs a definition has none; an empty message has an empty one."""
+    if channel.message_encoding not in _NEEDS_DEFINITION:
+        return False
+    return schema is None or not (schema.data.strip() or _EMPTY_TYPE.search(schema.name))
+
+
+def _raw_plan(
+    channel: Channel, schema: Schema | None, status: DecodeStatus, reason: str
+) -> ChannelPlan:
+    arrow = TABLES[f"silver.{RAW_TABLE}"].schema
+    digest = schema.hash if schema else ""
+    return ChannelPlan(channel, RAW_TABLE, arrow, status, reason, schema_hash=digest)
+
+
+def _own_fields(schema: pa.Schema) -> list[pa.Field]:
+    """Columns of a message beside the common ones: a name that is taken gets a line behind it."""
+    taken = {*MESSAGE_COLUMNS, "ingest_date"}
+    fields = []
+    for field in schema:
+        name = field.name
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        fields.append(field.with_name(name))
+    return fields
+
+
+def _header_columns(rows: pa.RecordBatch) -> dict[str, pa.Array]:
+    """Sensor time and frame of messages that have them."""
+    found = {}
+    for column, paths, kind in (
+        ("sensor_time_ns", _STAMP_PATHS, pa.int64()),
+        ("frame_id", _FRAME_PATHS, pa.string()),
+    ):
+        for path in paths:
+            values = _at(rows, path)
+            if values is not None and values.type == kind:
+                found[column] = values
+                break
+    return found
+
+
+def _at(rows: pa.RecordBatch, path: Sequence[str]) -> pa.Array | None:
+    if path[0] not in rows.schema.names:
+        return None
+    column = rows.column(path[0])
+    for name in path[1:]:
+        if not pa.types.is_struct(column.type) or column.type.get_field_index(name) < 0:
+            return None
+        column = pc.struct_field(column, [name])
+    return column
+
+
+def _bad_messages(
+    plan: ChannelPlan, batch: MessageBatch, bad: Sequence[BadPayload]
+) -> Iterator[BadMessage]:
+    for one in bad:
+        start, length = int(batch.starts[one.index]), int(batch.lengths[one.index])
+        yield BadMessage(
+            channel_id=plan.channel.id,
+            topic=plan.channel.topic,
+            unit_offset=int(batch.unit_offset[one.index]),
+            offset=int(batch.payload_offset[one.index]),
+            log_time_ns=int(batch.log_time_ns[one.index]),
+            error_class=one.error_class,
+            error=one.error,
+            first_bytes=batch.arena[start : start + min(length, FIRST_BYTES)].tobytes(),
+        )

@@ -1,0 +1,168 @@
+"""ROS messages, CDR and ROS 1 serialisation, decoded from their own definitions.
+
+Source: DDS-RTPS 2.5 §10 (encapsulation), http://wiki.ros.org/msg
+"""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from contracts.errors import UnsupportedFormatError
+from contracts.recording import Int64Array, MessageBatch, Schema
+from udfs.encodings.layout import Program, column_type, compile_program
+from udfs.encodings.payload import BadPayload, Decoded
+from udfs.encodings.ros_definition import Many, Number, Struct, parse_definition
+from udfs.encodings.walk import BadRowsError, Scope, Walker
+
+HEADER_BYTES = 4
+_CDR_ORDERS = {0x0000: ">", 0x0001: "<"}
+_MAX_RESTARTS = 8
+
+
+@attrs.frozen(eq=False)
+class RosDecoder:
+    """Decodes one message type.
+
+    Attributes:
+        definition: The type.
+        program: How it is read.
+        schema: The columns; of a pointer field `f`, `f_offset` from the start of the payload and
+            `f_length`.
+        ros1: ROS 1 serialisation instead of CDR.
+    """
+
+    definition: Struct
+    program: Program
+    schema: pa.Schema
+    ros1: bool
+
+    def decode(self, batch: MessageBatch) -> Decoded:
+        """Decode every message; errors are SHORT_PAYLOAD, BAD_LENGTH, BAD_UTF8, UNSUPPORTED_CDR."""
+        every = np.arange(len(batch.starts))
+        if self.ros1:
+            return self._in_order([self._walk(batch, every, "<", 0)])
+        bad: list[BadPayload] = []
+        parts: list[_Part] = []
+        headers, whole = _encapsulations(batch)
+        bad += [BadPayload(int(i), "SHORT_PAYLOAD", "no CDR header") for i in every[~whole]]
+        for header in np.unique(headers[whole]).tolist():
+            rows = every[whole & (headers == header)]
+            if header in _CDR_ORDERS:
+                parts.append(self._walk(batch, rows, _CDR_ORDERS[header], HEADER_BYTES))
+            else:
+                what = f"CDR representation {header:#06x}"
+                bad += [BadPayload(int(i), "UNSUPPORTED_CDR", what) for i in rows]
+        return self._in_order([*parts, _Part(None, every[:0], bad)])
+
+    def _walk(self, batch: MessageBatch, rows: Int64Array, order: str, header: int) -> _Part:
+        """Walk over the rows; those found bad are left out and the walk starts again.
+
+        Where restarts go on, the rows are split, so that a hostile file costs at most two walks
+        for each bad message.
+        """
+        walker = Walker(batch.arena, order, 0 if self.ros1 else 1)
+        bad: list[BadPayload] = []
+        for _ in range(_MAX_RESTARTS):
+            scope = Scope(batch.starts[rows] + header, batch.lengths[rows] - header)
+            try:
+                columns = walker.read(self.program, scope)
+            except BadRowsError as error:
+                bad += [
+                    BadPayload(int(i), error.error_class, error.error) for i in rows[error.rows]
+                ]
+                rows = np.delete(rows, error.rows)
+                continue
+            return _Part(self._batch(columns, batch.starts[rows]), rows, bad)
+        halves = [self._walk(batch, half, order, header) for half in np.array_split(rows, 2)]
+        return _joined([*halves, _Part(None, rows[:0], bad)])
+
+    def _batch(self, columns: pa.StructArray, starts: Int64Array) -> pa.RecordBatch:
+        """The root's columns; what a pointer gives becomes relative to its payload."""
+        found = dict(zip(self.schema.names, columns.flatten(), strict=True))
+        for name in self.pointer_names:
+            found[name] = pa.array(found[name].to_numpy() - starts)
+        return pa.RecordBatch.from_arrays(list(found.values()), schema=self.schema)
+
+    @property
+    def pointer_names(self) -> list[str]:
+        """Columns that hold offsets from the start of the payload."""
+        return [f.name for f in self.schema if (f.metadata or {}).get(b"pointer") == b"offset"]
+
+    def _in_order(self, parts: list[_Part]) -> Decoded:
+        """One outcome, its rows in the order of the batch."""
+        part = _joined(parts)
+        empty = part.rows is None
+        rows = pa.RecordBatch.from_pylist([], schema=self.schema) if empty else part.rows
+        index = part.index
+        if len(index) > 1 and bool((index[1:] < index[:-1]).any()):
+            order = np.argsort(index, kind="stable")
+            rows, index = rows.take(pa.array(order)), index[order]
+        return Decoded(rows, index, tuple(sorted(part.bad)))
+
+
+@attrs.frozen(eq=False)
+class _Part:
+    """Outcome of some messages of a batch."""
+
+    rows: pa.RecordBatch | None
+    index: Int64Array
+    bad: list[BadPayload]
+
+
+def _joined(parts: list[_Part]) -> _Part:
+    batches = [part.rows for part in parts if part.rows is not None]
+    bad = [one for part in parts for one in part.bad]
+    index = np.concatenate([part.index for part in parts])
+    if len(batches) < 2:
+        return _Part(batches[0] if batches else None, index, bad)
+    return _Part(pa.concat_batches(batches), index, bad)
+
+
+def _encapsulations(batch: MessageBatch) -> tuple[Int64Array, npt.NDArray[np.bool_]]:
+    """Representation identifier of each payload, and whether there are bytes for one."""
+    whole = batch.lengths >= HEADER_BYTES
+    starts = np.where(whole, batch.starts, 0)
+    if not whole.any():
+        return np.zeros(len(starts), np.int64), whole
+    high, low = batch.arena[starts].astype(np.int64), batch.arena[starts + 1].astype(np.int64)
+    return high << 8 | low, whole
+
+
+def ros_decoder(schema: Schema, *, pointer_fields: frozenset[str] = frozenset()) -> RosDecoder:
+    """Decoder of a ROS message definition.
+
+    Args:
+        schema: Of encoding ros1msg (ROS 1 serialisation) or ros2msg (CDR).
+        pointer_fields: Byte sequences of the root that are left in the recording; names that
+            are no byte sequences are ignored.
+
+    Raises:
+        UnsupportedFormatError: UNPARSABLE_DEFINITION.
+    """
+    ros1 = schema.encoding == "ros1msg"
+    try:
+        text = schema.data.decode()
+    except UnicodeDecodeError as error:
+        what = f"definition of {schema.name} is not UTF-8"
+        raise UnsupportedFormatError(what, code="UNPARSABLE_DEFINITION") from error
+    root = parse_definition(text, name=schema.name, ros1=ros1)
+    bytes_fields = {name for name, kind in root.fields if kind == Many(Number("u1"))}
+    pointers = pointer_fields & bytes_fields
+    program = compile_program(root, ros1=ros1, pointer_fields=pointers)
+    return RosDecoder(root, program, _schema(root, pointers), ros1)
+
+
+def _schema(root: Struct, pointers: frozenset[str]) -> pa.Schema:
+    fields: list[pa.Field] = []
+    for field in column_type(root):
+        if field.name in pointers:
+            fields.append(
+                pa.field(f"{field.name}_offset", pa.int64(), metadata={"pointer": "offset"})
+            )
+            fields.append(pa.field(f"{field.name}_length", pa.int64()))
+        else:
+            fields.append(field)
+    return pa.schema(fields)
