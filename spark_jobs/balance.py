@@ -1,0 +1,93 @@
+"""The conservation law of decode: every message a recording declares is written, bad or lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from contracts.errors import ContractViolation
+from contracts.recording import RecordingIndex
+from spark_jobs.ingest_decode import Counts
+
+
+@attrs.frozen
+class Balance:
+    """What became of a recording.
+
+    Attributes:
+        outcome: ACCEPTED or PARTIAL.
+        declared: Messages that the file declares, None if it does not.
+        written: Messages in silver.
+        bad: Messages in `bronze.bad_messages`.
+        lost: Messages lost; None if unknown how many.
+        reason_code: Of a PARTIAL one.
+        reason: The same in words.
+        fault_offset: Byte of its first loss, if known.
+        flags: Findings that lost nothing, sorted.
+    """
+
+    outcome: str
+    declared: int | None
+    written: int
+    bad: int
+    lost: int | None
+    reason_code: str = ""
+    reason: str = ""
+    fault_offset: int | None = None
+    flags: tuple[str, ...] = ()
+
+
+def balance_of(index: RecordingIndex, counts: Counts) -> Balance:
+    """Settle a recording.
+
+    Losses stand in the ledger by byte range and in findings of the whole file; both may speak of
+    the same loss. What the file declares decides, and findings must explain all that is missing.
+
+    Raises:
+        ContractViolation: CONSERVATION, messages are missing or too many and nothing says why.
+    """
+    total = Counts()
+    total.add(counts)
+    total.add_ledger(index.structure)
+    losing = [finding for finding in index.findings if finding.loses]
+    unknown = total.lost_unknown or any(finding.lost_messages is None for finding in losing)
+    declared = index.messages_declared
+    lost: int | None = total.lost
+    if unknown:
+        lost = None
+    elif declared is not None:
+        lost = declared - total.written - total.bad
+        explained = total.lost + sum(finding.lost_messages or 0 for finding in losing)
+        miscounted = any(finding.code == "COUNT_MISMATCH" for finding in index.findings)
+        if lost < total.lost and miscounted:
+            lost = total.lost  # more messages than declared: the declaration was wrong
+        elif not total.lost <= lost <= explained:
+            raise ContractViolation(
+                f"{declared} messages declared, {total.written} written, {total.bad} bad, "
+                f"{total.lost} lost by the ledger",
+                code="CONSERVATION",
+            )
+    else:
+        lost = max(total.lost, sum(finding.lost_messages or 0 for finding in losing))
+    reasons = {finding.code: finding.detail for finding in losing} | total.quarantined
+    if total.bad:
+        reasons["BAD_MESSAGES"] = f"{total.bad} messages would not decode"
+    offsets = [finding.offset for finding in losing if finding.offset is not None]
+    return Balance(
+        outcome="PARTIAL" if reasons or lost != 0 else "ACCEPTED",
+        declared=declared,
+        written=total.written,
+        bad=total.bad,
+        lost=lost,
+        reason_code=next(iter(reasons), ""),
+        reason=_in_words(f"{code}: {text}" for code, text in reasons.items()),
+        fault_offset=min(offsets, default=None),
+        flags=tuple(sorted({finding.code for finding in index.findings if not finding.loses})),
+    )
+
+
+def _in_words(parts: Iterable[str]) -> str:
+    """One sentence of bounded length."""
+    text = "; ".join(parts)
+    return text if len(text) <= 1000 else text[:999] + "…"

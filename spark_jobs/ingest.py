@@ -1,0 +1,292 @@
+"""Ingest: from objects in landing to bronze and the message tables of silver.
+
+The order makes a kill at any moment harmless: objects are claimed for a batch, decoded into files
+that nobody sees, committed table by table under the batch's identity, and only then get their
+final states. Whoever runs next finishes a claimed batch; what was committed is not committed again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from contracts.errors import ContractViolation
+from contracts.ids import content_hash
+from contracts.settings import Settings
+from contracts.tables import SILVER_KINDS, TABLES
+from spark_jobs import bronze_uploads
+from spark_jobs.bronze_uploads import Row
+from spark_jobs.discover import SETTLE_NS, UploadObject, discover
+from spark_jobs.ingest_batch import Batch, withdraw
+from spark_jobs.ingest_index import Indexed, index_objects
+from spark_jobs.pipeline import pipeline_version
+from spark_jobs.stage import pack
+from spark_jobs.tables import create_table, open_table, register_existing
+
+BATCH_BYTES = 4 << 30
+BATCH_OBJECTS = 256
+INGEST_TABLES = tuple(
+    name
+    for name, contract in TABLES.items()
+    if contract.layer == "bronze" or contract.table in SILVER_KINDS
+)
+"""The tables that are there after any ingest, with rows or without."""
+Progress = Callable[[str, int, int], None]
+
+
+@attrs.frozen
+class IngestReport:
+    """What an ingest did.
+
+    Attributes:
+        outcomes: Objects by state, of those that were looked into; PENDING ones included.
+        unchanged: Objects that had been taken before in the same form.
+        rows: Rows written by table.
+        messages_written: Messages in silver.
+        messages_bad: Messages that would not decode.
+        messages_lost: Messages lost where the number is known.
+        batch_ids: Batches that were finished.
+        seconds: Wall clock.
+    """
+
+    outcomes: Mapping[str, int]
+    unchanged: int
+    rows: Mapping[str, int]
+    messages_written: int
+    messages_bad: int
+    messages_lost: int
+    batch_ids: tuple[str, ...]
+    seconds: float
+
+
+@attrs.define
+class _Tally:
+    outcomes: Counter[str] = attrs.field(factory=Counter)
+    unchanged: int = 0
+    rows: Counter[str] = attrs.field(factory=Counter)
+    messages: Counter[str] = attrs.field(factory=Counter)
+    batch_ids: list[str] = attrs.field(factory=list)
+
+
+@attrs.frozen
+class _Job:
+    """What all batches of one call share."""
+
+    spark: SparkSession
+    settings: Settings
+    definitions: Mapping[str, bytes]
+    progress: Progress
+    tally: _Tally = attrs.field(factory=_Tally)
+
+
+def ingest(
+    spark: SparkSession,
+    settings: Settings,
+    paths: Sequence[str],
+    *,
+    ingest_date: dt.date | None = None,
+    definitions: Mapping[str, str] | None = None,
+    assume_complete: bool = False,
+    settle_ns: int = SETTLE_NS,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Take what is complete under some places, after finishing what an earlier run left.
+
+    Args:
+        spark: Session.
+        settings: Where the lake is.
+        paths: Folders, files or S3 prefixes.
+        ingest_date: Partition of new rows; today (UTC) by default.
+        definitions: Place of a DBC by binding: `can:<bus>` or `can:*`.
+        assume_complete: Take files on disk without an upload manifest at once.
+        settle_ns: Age from which a file without a manifest counts as complete.
+        progress: Told (stage, done, total).
+
+    Raises:
+        PlatformError: NOT_FOUND, a place that is not there.
+        ContractViolation: CONSERVATION, objects got lost on the way: a fault of this program.
+        OSError: Storage failed; run it again.
+    """
+    started = time.monotonic()
+    job = _job(spark, settings, definitions, progress)
+    _resume(job)
+    found = discover(
+        paths,
+        storage_options=settings.storage_options,
+        assume_complete=assume_complete,
+        settle_ns=settle_ns,
+    )
+    uploads = open_table(settings, bronze_uploads.NAME).to_pyarrow_table()
+    new = bronze_uploads.untouched(found, uploads)
+    job.tally.unchanged += len(found) - len(new)
+    day = ingest_date or dt.datetime.now(dt.UTC).date()
+    _note_pending(job, [item for item in new if item.pending], day)
+    complete = [item for item in new if not item.pending]
+    weights = [item.size_bytes for item in complete]
+    for batch in pack(weights, limit=BATCH_BYTES, at_most=BATCH_OBJECTS):
+        _run_batch(job, [complete[i] for i in batch], ingest_date=day)
+    if sum(job.tally.outcomes.values()) + job.tally.unchanged < len(found):
+        raise ContractViolation(
+            f"{len(found)} objects in, {dict(job.tally.outcomes)} out", code="CONSERVATION"
+        )
+    return _report(job, started)
+
+
+def resume(
+    spark: SparkSession,
+    settings: Settings,
+    *,
+    definitions: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Finish every batch that was claimed and never ended; nothing if there is none."""
+    started = time.monotonic()
+    job = _job(spark, settings, definitions, progress)
+    _resume(job)
+    return _report(job, started)
+
+
+def _job(
+    spark: SparkSession,
+    settings: Settings,
+    definitions: Mapping[str, str] | None,
+    progress: Progress | None,
+) -> _Job:
+    from udfs.decode.source import open_source
+
+    for name in INGEST_TABLES:
+        create_table(settings, TABLES[name])
+    found: dict[str, bytes] = {}
+    for binding, place in (definitions or {}).items():
+        with open_source(place, storage_options=settings.storage_options) as source:
+            found[binding] = bytes(source.read_at(0, source.size))
+    return _Job(spark, settings, found, progress or (lambda _stage, _done, _total: None))
+
+
+def _report(job: _Job, started: float) -> IngestReport:
+    register_existing(job.spark, job.settings)
+    tally = job.tally
+    return IngestReport(
+        outcomes=dict(tally.outcomes),
+        unchanged=tally.unchanged,
+        rows=dict(sorted(tally.rows.items())),
+        messages_written=tally.messages["written"],
+        messages_bad=tally.messages["bad"],
+        messages_lost=tally.messages["lost"],
+        batch_ids=tuple(tally.batch_ids),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _resume(job: _Job) -> None:
+    """Finish claimed batches, in the order of their identity."""
+    uploads = open_table(job.settings, bronze_uploads.NAME).to_pyarrow_table()
+    claims: dict[str, list[Row]] = {}
+    for row in bronze_uploads.rows_where(uploads, "state", ["PENDING"]):
+        if row["batch_id"]:
+            claims.setdefault(row["batch_id"], []).append(row)
+    for batch_id in sorted(claims):
+        rows = claims[batch_id]
+        objects = [bronze_uploads.object_of(row) for row in rows]
+        _run_batch(job, objects, ingest_date=rows[0]["ingest_date"], resumed=batch_id)
+
+
+def _note_pending(job: _Job, objects: Sequence[UploadObject], day: dt.date) -> None:
+    def decide(uploads: pa.Table) -> list[Row]:
+        rows = bronze_uploads.pending_rows(objects, uploads, now_ns=time.time_ns())
+        return [{**row, "ingest_date": day} for row in rows]
+
+    if objects:
+        bronze_uploads.merge_uploads(job.settings, decide)
+        job.tally.outcomes["PENDING"] += len(objects)
+
+
+def _run_batch(
+    job: _Job,
+    objects: Sequence[UploadObject],
+    *,
+    ingest_date: dt.date,
+    resumed: str | None = None,
+) -> None:
+    """Take objects through all steps; `resumed` names the batch that holds them already."""
+    indexed = index_objects(
+        job.spark,
+        objects,
+        storage_options=job.settings.storage_options,
+        progress=lambda done: job.progress("index", done, len(objects)),
+    )
+    pairs = [(item, indexed[item.uri]) for item in objects]
+    if all(found.unreadable for _, found in pairs):
+        raise OSError(f"none of {len(pairs)} objects can be read: {pairs[0][1].unreadable}")
+    claim = _claim(job, pairs, ingest_date=ingest_date, resumed=resumed)
+    finals: list[Row] = []
+    if claim.batch_id:
+        batch = Batch(
+            spark=job.spark,
+            settings=job.settings,
+            batch_id=claim.batch_id,
+            ingest_date=ingest_date,
+            rows=claim.work,
+            indexed=indexed,
+            definitions=job.definitions,
+            progress=job.progress,
+        )
+        result = batch.run(is_repeat=claim.batch_id == resumed)
+        finals = result.finals
+        bronze_uploads.merge_uploads(job.settings, lambda _uploads: finals)
+        job.tally.batch_ids.append(claim.batch_id)
+        job.tally.rows.update(result.rows)
+        job.tally.messages.update(result.messages)
+    job.tally.outcomes.update(row["state"] for row in [*claim.settled, *finals])
+    job.tally.unchanged += claim.unchanged
+    if len(claim.settled) + len(finals) + claim.unchanged != len(objects):
+        raise ContractViolation(
+            f"{len(objects)} objects in a batch, {len(claim.settled) + len(finals)} outcomes",
+            code="CONSERVATION",
+        )
+
+
+@attrs.frozen
+class _Claim:
+    """Rows that have their final state, and those that the batch now holds."""
+
+    batch_id: str | None
+    settled: tuple[Row, ...]
+    work: tuple[Row, ...]
+    unchanged: int
+
+
+def _claim(
+    job: _Job,
+    pairs: Sequence[tuple[UploadObject, Indexed]],
+    *,
+    ingest_date: dt.date,
+    resumed: str | None,
+) -> _Claim:
+    """Write the verdicts that need no decode, and take the rest for a batch.
+
+    The identity of a batch follows from its members and the pipeline. Where a resumed one gets
+    another, because an object or the pipeline has changed since, what it had committed goes.
+    """
+    found: list[_Claim] = []
+
+    def decide(uploads: pa.Table) -> Sequence[Row]:
+        verdicts = bronze_uploads.judge(pairs, uploads, now_ns=time.time_ns(), batch_id=resumed)
+        members = sorted([*verdicts.recordings, *verdicts.definitions])
+        name = content_hash({"members": members, "pipeline": pipeline_version()})
+        if resumed and name != resumed:
+            withdraw(job.settings, resumed, [str(item.expected_sha256) for item, _ in pairs])
+        rows = [{"batch_id": None, "ingest_date": ingest_date, **row} for row in verdicts.rows]
+        work = [{**row, "batch_id": name} for row in rows if bronze_uploads.needs_work(row)]
+        settled = [row for row in rows if not bronze_uploads.needs_work(row)]
+        found[:] = [_Claim(name if work else None, tuple(settled), tuple(work), verdicts.unchanged)]
+        return [*settled, *work, *verdicts.touched]
+
+    bronze_uploads.merge_uploads(job.settings, decide)
+    return found[0]
