@@ -48,7 +48,7 @@ def decompress_into(
 
 
 def _unzstd(out: UInt8Array, data: memoryview, offset: int | None) -> int:
-    view = memoryview(out)
+    view = out.data
     try:
         with _ZSTD.stream_reader(data, read_across_frames=True) as reader:
             done = 0

@@ -94,7 +94,7 @@ def read_units(source: Source, unit_offsets: Sequence[int]) -> Iterator[tuple[in
         chunk = rec.chunk_head_at(source, offset)
         check_unit_size(chunk.data_length, declared=chunk.uncompressed_size, offset=offset)
         out = np.empty(chunk.uncompressed_size, np.uint8)
-        yield offset, memoryview(load_chunk(source, chunk, out))
+        yield offset, load_chunk(source, chunk, out).data
 
 
 @attrs.frozen(eq=False)
@@ -181,7 +181,7 @@ class _Reader:
         """Messages behind a definition of their channel that differs from the first."""
         mask = np.isin(found.channel, list(self.conflicts))
         for definition in found.definitions:
-            content = memoryview(data)[definition.start : definition.end]
+            content = data.data[definition.start : definition.end]
             for channel in self._redefined(definition, content):
                 mask |= (found.channel == channel) & (found.starts > definition.start)
                 self.conflicts.add(channel)
@@ -290,7 +290,7 @@ def _lost(unit: Unit, error: PlatformError) -> LedgerEntry:
 
 
 def _entry(part: _Part, *, is_certain: bool, orphans: int, conflicts: int, bad: int) -> LedgerEntry:
-    """What a unit owes. A checksum that holds makes what was found certain, else the index counts."""
+    """What a unit owes: a checksum that holds makes its content certain, else the index counts."""
     unit, found = part.unit, len(part.messages.starts)
     damage = part.messages.damage
     claimed = unit.message_count

@@ -140,7 +140,7 @@ def messages_of(data: UInt8Array, indexed: Int64Array | None = None) -> Messages
         found = _believed(data, np.sort(indexed))
         if found is not None:
             return found
-    offsets, definitions, damage = _walk(memoryview(data), 0, len(data))
+    offsets, definitions, damage = _walk(data.data, 0, len(data))
     return _gather(data, np.array(offsets, np.int64), tuple(definitions), damage)
 
 
@@ -160,7 +160,7 @@ def _believed(data: UInt8Array, offsets: Int64Array) -> Messages | None:
     if len(gaps) > _MAX_GAPS:
         return None
     definitions: list[Definition] = []
-    view = memoryview(data)
+    view = data.data
     for start, end in zip(gap_starts[gaps].tolist(), gap_ends[gaps].tolist(), strict=True):
         messages, between, damage = _walk(view, start, end)
         if messages or damage or start > end:

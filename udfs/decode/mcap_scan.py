@@ -455,7 +455,7 @@ def _counted(source: Source, scan: _Scan, unit: Unit) -> Unit:
     except PlatformError:
         return unit  # the same damage is met, and counted, when the unit is decoded
     for op, start, end in found.definitions if in_chunk else ():
-        fields = rec.Fields(memoryview(data)[start:end], offset=unit.offset)
+        fields = rec.Fields(data.data[start:end], offset=unit.offset)
         try:
             _add_definition(scan, op, fields, unit.offset)
         except DecodeError as error:
@@ -578,6 +578,7 @@ def _index_of(source: Source, scan: _Scan) -> RecordingIndex:
 
 def _structure(source: Source, scan: _Scan) -> Iterator[LedgerEntry]:
     """Fates of all bytes outside the units, in order."""
+    taken: list[tuple[int, int, LedgerEntry | None]]
     taken = [(unit.offset, unit.length, None) for unit in scan.units]
     taken += [(entry.offset, entry.length, entry) for entry in scan.ranges]
     at = 0

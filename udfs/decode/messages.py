@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
@@ -217,7 +216,7 @@ class _Decoder:
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=plan.schema)
 
-    def _constant(self, value: str | bool | np.int32 | dt.date, rows: int) -> pa.Array:
+    def _constant(self, value: object, rows: int) -> pa.Array:
         """A column of one value: a slice of one that is kept."""
         key = (type(value), value)
         kept = self.constants.get(key)
@@ -253,7 +252,7 @@ class _Ledger:
         count = len(self.given)
         self.seen += np.bincount(entry, minlength=count)
         self.written += np.bincount(entry[index], minlength=count)
-        rows = np.array([one.index for one in bad], np.int64)
+        rows = np.array([one.message for one in bad], np.int64)
         self.bad += np.bincount(entry[rows], minlength=count)
 
     def entries(self, *, skips: bool) -> tuple[LedgerEntry, ...]:
@@ -341,13 +340,13 @@ def _bad_messages(
     plan: ChannelPlan, batch: MessageBatch, bad: Sequence[BadPayload]
 ) -> Iterator[BadMessage]:
     for one in bad:
-        start, length = int(batch.starts[one.index]), int(batch.lengths[one.index])
+        start, length = int(batch.starts[one.message]), int(batch.lengths[one.message])
         yield BadMessage(
             channel_id=plan.channel.id,
             topic=plan.channel.topic,
-            unit_offset=int(batch.unit_offset[one.index]),
-            offset=int(batch.payload_offset[one.index]),
-            log_time_ns=int(batch.log_time_ns[one.index]),
+            unit_offset=int(batch.unit_offset[one.message]),
+            offset=int(batch.payload_offset[one.message]),
+            log_time_ns=int(batch.log_time_ns[one.message]),
             error_class=one.error_class,
             error=one.error,
             first_bytes=batch.arena[start : start + min(length, FIRST_BYTES)].tobytes(),

@@ -112,7 +112,7 @@ def gather_bytes(arena: UInt8Array, starts: Int64Array, lengths: Int64Array) -> 
     edges[0::2] = starts
     edges[1::2] = starts + lengths
     if count and (edges[-1] > np.iinfo(np.int32).max or bool((edges[1:] < edges[:-1]).any())):
-        view = memoryview(arena)
+        view = arena.data
         ends = edges[1::2].tolist()
         found = [view[start:end] for start, end in zip(starts.tolist(), ends, strict=True)]
         return pa.array(found, pa.binary())

@@ -71,7 +71,7 @@ class _MismatchError(Exception):
 
 def payloads(batch: MessageBatch) -> Iterator[bytes]:
     """The payload of each message, copied."""
-    view = memoryview(batch.arena)
+    view = batch.arena.data
     for start, length in zip(batch.starts.tolist(), batch.lengths.tolist(), strict=True):
         yield bytes(view[start : start + length])
 

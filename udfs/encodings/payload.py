@@ -13,7 +13,7 @@ from contracts.recording import Int64Array, MessageBatch
 class BadPayload(NamedTuple):
     """A message of a batch that would not decode."""
 
-    index: int
+    message: int
     error_class: str
     error: str
 

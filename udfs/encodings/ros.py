@@ -94,8 +94,9 @@ class RosDecoder:
     def _in_order(self, parts: list[_Part]) -> Decoded:
         """One outcome, its rows in the order of the batch."""
         part = _joined(parts)
-        empty = part.rows is None
-        rows = pa.RecordBatch.from_pylist([], schema=self.schema) if empty else part.rows
+        rows = part.rows
+        if rows is None:
+            rows = pa.RecordBatch.from_pylist([], schema=self.schema)
         index = part.index
         if len(index) > 1 and bool((index[1:] < index[:-1]).any()):
             order = np.argsort(index, kind="stable")

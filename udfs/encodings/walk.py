@@ -172,7 +172,7 @@ class Walker:
         if leaf.nanoseconds:
             half = np.dtype(leaf.code).itemsize
             np.multiply(part(leaf.code, at), 1_000_000_000, out=out, dtype=np.int64)
-            out += part(leaf.nanoseconds, at + half)
+            np.add(out, part(leaf.nanoseconds, at + half), out=out, dtype=np.int64)
         else:
             out[...] = part(leaf.code, at)
 
@@ -433,7 +433,7 @@ def _item_stepper(item: Item, arena: UInt8Array, order: str) -> Step:
     if isinstance(item, Run):
         sizes = item.sizes
         return lambda _base, position, _limit: position + sizes[position & 7]
-    view, byteorder = memoryview(arena), "little" if order == "<" else "big"
+    view, byteorder = arena.data, "little" if order == "<" else "big"
     mask = item.align - 1
     fixed = item.size if isinstance(item, ManyItem) else None
 
