@@ -1,1 +1,1 @@
-"""Export, quantise, compile per target, parity, hand-off bundle."""
+"""Models to binaries for the vehicle: export, quantise, compile per target, compare, bundle."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import attrs
 
 CLASSES = ("car", "truck", "pedestrian", "cyclist")
 STRIDE_PX = 8
-
-Progress = Callable[[str, float], None]
 
 
 def _positive(_: object, attribute: attrs.Attribute[int], value: float) -> None:

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import ContractViolation, DecodeError
+from contracts.models import Float32Array
 from ml.config import DetectorConfig
 
-Float32Array = npt.NDArray[np.float32]
 _SMALLEST_BOX_PX = 1.0  # of the input; below, a box holds no pixel to learn from
 _LEAST_INSIDE = 0.3  # share of a box that must stay in the image for it to be learned
 

@@ -15,14 +15,12 @@ import attrs
 import numpy as np
 
 from contracts.errors import IntegrityError
+from contracts.models import Float32Array, Runner
 from ml.config import DetectorConfig, detector_config_from
-from ml.evaluate import Float32Array, Runner
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-INPUT_NAME = "image"
-OUTPUT_NAMES = ("scores", "boxes")
 _PRIOR = 0.02  # chance of an object that the untrained detector states
 
 

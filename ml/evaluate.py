@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from contracts.errors import ContractViolation
+from contracts.models import Progress, Runner
 from contracts.tables import TABLES
-from ml.config import DetectorConfig, Progress
+from ml.config import DetectorConfig
 from ml.data import decode_images, network_input
 from ml.matching import (
     RECALLS,
@@ -23,10 +24,7 @@ from ml.matching import (
 )
 from ml.targets import Detections, decode_outputs
 
-Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
-# (N, 3, H, W) float32 in [0, 1] to score logits and boxes; any target is one
-Runner = Callable[[Float32Array], tuple[Float32Array, Float32Array]]
 _BATCH = 32
 
 

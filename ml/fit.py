@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ml.config import STRIDE_PX, Progress, TrainConfig
+from contracts.models import Progress
+from ml.config import STRIDE_PX, TrainConfig
 from ml.data import Boxes, Images, make_batch, network_input
 from ml.detector import build_detector
 from ml.targets import SIZE_UNIT_PX, Targets, make_targets

@@ -11,10 +11,10 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from contracts.models import Float32Array
 from ml.config import STRIDE_PX
 from ml.data import Boxes
 
-Float32Array = npt.NDArray[np.float32]
 SIZE_UNIT_PX = 32.0  # a box of this size has the logarithm 0
 _SPREAD = 0.54 / 6  # TTFNet's alpha over six standard deviations
 _REACH_CELLS = 1.5  # farthest centre that a cell learns to point at

@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from contracts.errors import ContractViolation, IntegrityError
 from contracts.ids import canonical_json, content_hash, sha256_hex
+from contracts.models import Progress
 from ml import registry
-from ml.config import Progress, TrainConfig
+from ml.config import TrainConfig
 from ml.data import boxes_from_samples, decode_images, select_split
 
 if TYPE_CHECKING:
