@@ -268,7 +268,7 @@ class Batch:
             parts.setdefault(part.table, []).append(part)
         day = {"ingest_date": self.ingest_date}
         made = {"pipeline_version": pipeline_version(), "ingested_ns": time.time_ns()}
-        sizes = {row["recording_id"]: row["size_bytes"] for row in self.rows}
+        sizes = {row["sha256"]: row["size_bytes"] for row in self.rows}
         refused = {name: (sizes[name], fault) for name, fault in failed.items()}
         own = {
             "bronze.decode_ledger": bronze_rows.structure_table(taken, refused, common=day),

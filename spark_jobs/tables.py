@@ -7,7 +7,6 @@ others by Spark alone: one engine writes one table. Spark's catalogue names them
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -24,7 +23,6 @@ from spark_jobs.parts import statistics_columns
 from spark_jobs.storage import filesystem_of, is_local, spark_location
 
 _INSERT_ATTEMPTS = 20
-_REGISTERED_AT_ONCE = 4  # 0.5 s each alone, 0.3 s so; more only wait for the catalogue
 
 
 def message_contract(table: str, schema: pa.Schema, *, schema_name: str = "") -> TableContract:
@@ -121,13 +119,14 @@ def register_tables(spark: SparkSession, settings: Settings, names: Iterable[str
         for row in spark.sql(f"SHOW TABLES IN {layer}").collect()
     }
     new = [name for name in wanted if name not in known]
-
-    def register(name: str) -> None:
-        location = spark_location(table_uri(settings.lake_uri, name)).replace("'", "\\'")
-        spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING DELTA LOCATION '{location}'").collect()
-
-    with ThreadPoolExecutor(_REGISTERED_AT_ONCE) as pool:
-        list(pool.map(register, new))
+    # One script is one thread of the server: each new one opens the catalogue anew (40 % of it).
+    statements = [
+        f"CREATE TABLE IF NOT EXISTS {name} USING DELTA "
+        f"LOCATION '{_quoted(spark_location(table_uri(settings.lake_uri, name)))}';"
+        for name in new
+    ]
+    if statements:
+        spark.sql("\n".join(["BEGIN", *statements, "END"])).collect()
     return new
 
 
@@ -306,6 +305,11 @@ def conformed(df: DataFrame, like: DataFrame) -> DataFrame:
         }
         raise SchemaMismatchError(f"columns (given, wanted) differ: {differing}")
     return df.select(*wanted)
+
+
+def _quoted(text: str) -> str:
+    """Text for a SQL literal."""
+    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _difference(given: pa.Schema, wanted: pa.Schema) -> str:
