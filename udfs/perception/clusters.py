@@ -15,6 +15,8 @@ Int64Array = npt.NDArray[np.int64]
 _CELL_M = 0.12
 _ANGLES = np.radians(np.arange(0.0, 90.0, 2.0))
 _CLOSE_M = 0.08
+_AREA = 0.05
+_ASKEW = 0.2
 
 
 @attrs.frozen
@@ -34,12 +36,16 @@ class Rectangle:
     misfit_m: float
 
 
-def cluster_points(xy: FloatArray, *, min_gap_m: float, column_step_rad: float) -> Int64Array:
+def cluster_points(
+    xy: FloatArray, *, min_gap_m: float, radial_gap_m: float, column_step_rad: float
+) -> Int64Array:
     """Group points that are connected by steps no longer than the lidar's own spacing allows.
 
     Args:
         xy: (N, 2) float64 metres, sensor at the origin.
-        min_gap_m: Longest step close by.
+        min_gap_m: Longest step across the line of sight, close by.
+        radial_gap_m: Longest step along the line of sight: the side of a car that is seen at a
+            grazing angle has points far apart, and so have its bonnet and its windscreen.
         column_step_rad: Angle between columns; twice the spacing that it makes is a step, too.
 
     Returns:
@@ -50,13 +56,16 @@ def cluster_points(xy: FloatArray, *, min_gap_m: float, column_step_rad: float) 
     # Points of one cell are together anyway, and close objects have thousands of pairs.
     cells, cell_of = np.unique(np.floor(xy / _CELL_M).astype(np.int64), axis=0, return_inverse=True)
     count = np.bincount(cell_of.ravel())
-    centre = np.column_stack(
-        [np.bincount(cell_of.ravel(), xy[:, axis]) / count for axis in (0, 1)]
-    )
-    reach = np.maximum(min_gap_m, 2.0 * column_step_rad * np.linalg.norm(centre, axis=1))
-    pairs = cKDTree(centre).query_pairs(float(reach.max()), output_type="ndarray")
-    distance = np.linalg.norm(centre[pairs[:, 0]] - centre[pairs[:, 1]], axis=1)
-    pairs = pairs[distance <= np.minimum(reach[pairs[:, 0]], reach[pairs[:, 1]])]
+    centre = np.column_stack([np.bincount(cell_of.ravel(), xy[:, axis]) / count for axis in (0, 1)])
+    radius = np.linalg.norm(centre, axis=1)
+    across = np.maximum(min_gap_m, 2.0 * column_step_rad * radius)
+    along = np.maximum(across, radial_gap_m)
+    pairs = cKDTree(centre).query_pairs(float(along.max()), output_type="ndarray")
+    first, second = pairs.T
+    step = np.sum((centre[first] - centre[second]) ** 2, axis=1)
+    radial = (radius[first] - radius[second]) ** 2
+    limits = [np.minimum(limit[first], limit[second]) ** 2 for limit in (across, along)]
+    pairs = pairs[(step - radial) / limits[0] + radial / limits[1] <= 1.0]
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(cells), len(cells)))
     labels = connected_components(links, directed=False)[1]
     return np.asarray(labels[cell_of.ravel()], dtype=np.int64)
@@ -84,9 +93,11 @@ def fit_rectangle(xy: FloatArray) -> Rectangle:
     use_low = np.linalg.norm(to_low, axis=1) < np.linalg.norm(to_high, axis=1)
     to_side = np.where(use_low[:, None], to_low, to_high).min(axis=-1)
     score = np.sum(1.0 / np.maximum(to_side, _CLOSE_M), axis=1)
-    # Many angles fit a few points as well: of those, the smallest rectangle.
+    # Many angles fit a few points as well: of those a small rectangle, and one along or across the
+    # way ahead, as road users mostly are.
     area = np.prod(np.maximum(high - low, 0.1), axis=1)
-    best = int(np.argmax(score / score.max() - 0.05 * area / area.min()))
+    doubt = _AREA * area / area.min() + _ASKEW * np.sin(2 * _ANGLES) ** 2
+    best = int(np.argmax(score / score.max() - doubt))
     return Rectangle(
         yaw_rad=float(_ANGLES[best]),
         low=(float(low[best, 0]), float(low[best, 1])),

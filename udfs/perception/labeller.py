@@ -15,8 +15,17 @@ from udfs.perception.rules import CAR, CYCLIST, PEDESTRIAN, TRUCK, ClassRule, La
 
 FloatArray = npt.NDArray[np.float64]
 
-_FACE_M = 0.45
-_ABOVE_MARGIN_M = 0.25
+_OPEN_SHARE = 0.9
+_CROWN_M = 1.25
+_ABOVE_M = 0.25
+_SHOULDER_M = 1.05
+_FLOATING_M = 0.9
+_MIN_BICYCLE_M = 1.2
+_MAX_SHOULDERS_M = 0.8
+_MIN_CAR_FACE_M = 1.2
+_WIDTHS = 1.3
+_MIN_TRUCK_FACE_M = 2.0
+_MIN_TRUCK_DEPTH_M = 1.6
 
 
 @attrs.frozen(eq=False)
@@ -50,7 +59,7 @@ class Cluster:
         top_m: Height of the highest point.
         free_above_m: How high the lidar looked above the ground at this place: a top below it was
             seen, a top at it may be the middle of something taller.
-        foot_width_m: Greatest extent of the points in the lower half.
+        shoulder_m: Longer side of the points above the height of a handlebar; 0 if there are none.
     """
 
     rectangle: Rectangle
@@ -58,6 +67,12 @@ class Cluster:
     bottom_m: float
     top_m: float
     free_above_m: float
+    shoulder_m: float
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the top was not seen: what is there may go on above the highest ray."""
+        return self.top_m > _OPEN_SHARE * self.free_above_m
 
     @property
     def long_m(self) -> float:
@@ -117,14 +132,19 @@ def find_clusters(
     """
     height = height_above_ground(points)
     x, y = points[:, 0], points[:, 1]
-    is_ego = (np.abs(y) < rules.ego_half_width_m) & (x < rules.ego_front_m) & (x > -rules.ego_rear_m)
+    is_ego = (
+        (np.abs(y) < rules.ego_half_width_m) & (x < rules.ego_front_m) & (x > -rules.ego_rear_m)
+    )
     near = ~is_ego & (np.hypot(x, y) < rules.max_range_m + 5.0)
     xy = points[:, :2] - lidar_xyz[:2]
     slope = _highest_slope(points[near], lidar_xyz=lidar_xyz)
     in_slab = np.flatnonzero(near & (height > rules.ground_margin_m) & (height < rules.slab_top_m))
     above = np.flatnonzero(near & (height >= rules.slab_top_m))
     of_point = cluster_points(
-        xy[in_slab], min_gap_m=rules.min_gap_m, column_step_rad=rules.column_step_rad
+        xy[in_slab],
+        min_gap_m=rules.min_gap_m,
+        radial_gap_m=rules.radial_gap_m,
+        column_step_rad=rules.column_step_rad,
     )
     order = np.argsort(of_point, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(of_point[order])) + 1):
@@ -132,8 +152,11 @@ def find_clusters(
             continue
         members = in_slab[rows]
         rectangle = fit_rectangle(xy[members])
-        higher = above[_inside(xy[above], rectangle, margin_m=_ABOVE_MARGIN_M)]
+        is_thin = max(np.subtract(rectangle.high, rectangle.low)) < _MIN_CAR_FACE_M
+        margin = _CROWN_M if is_thin else _ABOVE_M
+        higher = above[_inside(xy[above], rectangle, margin_m=margin)]
         heights = np.concatenate([height[members], height[higher]])
+        shoulder = members[height[members] > _SHOULDER_M]
         distance = float(np.median(np.linalg.norm(xy[members], axis=1)))
         yield Cluster(
             rectangle=rectangle,
@@ -141,25 +164,40 @@ def find_clusters(
             bottom_m=float(heights.min()),
             top_m=float(heights.max()),
             free_above_m=float(lidar_xyz[2]) + slope * distance,
+            shoulder_m=_longer_side(xy[shoulder], rectangle),
         )
 
 
 def classify(cluster: Cluster) -> tuple[ClassRule | None, float]:
     """The class whose sizes a cluster fits, and how sure that is; None if it fits none."""
-    top = cluster.top_m
-    open_top = top > 0.9 * cluster.free_above_m
-    long, short = cluster.long_m, cluster.short_m
-    if cluster.bottom_m > 0.9:
+    if cluster.bottom_m > _FLOATING_M:
         return None, 0.0
-    if _fits(PEDESTRIAN, long, short, top) and not open_top:
-        return PEDESTRIAN, _confidence(cluster, usual=(0.5, 0.45))
-    if _fits(CYCLIST, long, short, top) and long > 1.2 and not open_top:
-        return CYCLIST, _confidence(cluster, usual=(1.7, 0.5))
-    if _fits(CAR, long, short, top) and long > 1.25 and not open_top:
-        return CAR, _confidence(cluster, usual=(4.2, 1.7))
-    if _fits(TRUCK, long, short, top) and long > 2.0:
-        return TRUCK, _confidence(cluster, usual=(8.0, 2.4))
+    for rule, is_it in ((PEDESTRIAN, _is_pedestrian), (CYCLIST, _is_cyclist), (CAR, _is_car)):
+        if not cluster.is_open and _fits(rule, cluster) and is_it(cluster):
+            return rule, _confidence(cluster)
+    if _fits(TRUCK, cluster) and _is_truck(cluster):
+        return TRUCK, _confidence(cluster)
     return None, 0.0
+
+
+def _is_pedestrian(_: Cluster) -> bool:
+    return True
+
+
+def _is_cyclist(cluster: Cluster) -> bool:
+    """A long foot under narrow shoulders."""
+    return cluster.long_m > _MIN_BICYCLE_M and cluster.shoulder_m < _MAX_SHOULDERS_M
+
+
+def _is_car(cluster: Cluster) -> bool:
+    return cluster.long_m > _MIN_CAR_FACE_M
+
+
+def _is_truck(cluster: Cluster) -> bool:
+    """Two sides of a truck, or one of them below a top that was seen: else it may be a house."""
+    if cluster.short_m > _MIN_TRUCK_DEPTH_M or not cluster.is_open:
+        return cluster.long_m > _MIN_TRUCK_FACE_M
+    return _MIN_TRUCK_FACE_M < cluster.long_m < TRUCK.max_width_m
 
 
 def complete_box(
@@ -172,7 +210,7 @@ def complete_box(
     rectangle = cluster.rectangle
     low, high = np.array(rectangle.low), np.array(rectangle.high)
     sides = high - low
-    length_axis = _length_axis(sides, rule)
+    length_axis = _length_axis(rectangle, rule)
     usual = np.array([rule.width_m, rule.width_m])
     usual[length_axis] = rule.length_m
     size = np.maximum(sides, usual)
@@ -202,24 +240,38 @@ def complete_box(
     )
 
 
-def _length_axis(sides: FloatArray, rule: ClassRule) -> int:
-    """Which axis the length is along: the longer side, unless it is as short as a rear."""
-    longer = int(np.argmax(sides))
-    if rule in (CAR, TRUCK) and sides[longer] < 1.25 * rule.width_m and sides.min() < sides.max():
-        return 1 - longer
-    return longer
+def _length_axis(rectangle: Rectangle, rule: ClassRule) -> int:
+    """Which axis the length is along: the longer side, or the line of sight if both are short.
+
+    No side as short as a width is a whole side of a vehicle: it is its front or its rear.
+    """
+    low, high = np.array(rectangle.low), np.array(rectangle.high)
+    if (high - low).max() > _WIDTHS * rule.width_m or rule in (PEDESTRIAN, CYCLIST):
+        return int(np.argmax(high - low))
+    return int(np.argmax(np.abs(low + high)))
 
 
-def _fits(rule: ClassRule, long: float, short: float, top: float) -> bool:
+def _fits(rule: ClassRule, cluster: Cluster) -> bool:
+    """Whether a cluster is no larger than the class, and as tall as it."""
     return (
-        long <= rule.max_length_m
-        and short <= rule.max_width_m
-        and rule.min_height_m <= top <= rule.max_height_m
+        cluster.long_m <= rule.max_length_m
+        and cluster.short_m <= rule.max_width_m
+        and rule.min_height_m <= cluster.top_m <= rule.max_height_m
     )
 
 
-def _confidence(cluster: Cluster, *, usual: tuple[float, float]) -> float:
-    """More points and sides nearer to the usual ones are surer."""
+def _longer_side(xy: FloatArray, rectangle: Rectangle) -> float:
+    """Longer extent of points along the axes of a rectangle; 0 for none."""
+    if len(xy) == 0:
+        return 0.0
+    cos, sin = np.cos(rectangle.yaw_rad), np.sin(rectangle.yaw_rad)
+    return float(
+        max(np.ptp(cos * xy[:, 0] + sin * xy[:, 1]), np.ptp(cos * xy[:, 1] - sin * xy[:, 0]))
+    )
+
+
+def _confidence(cluster: Cluster) -> float:
+    """More points are surer."""
     seen = 1.0 - np.exp(-cluster.points / 12.0)
     return float(np.clip(0.35 + 0.6 * seen, 0.0, 1.0))
 

@@ -48,7 +48,8 @@ class LabelRules:
             cluster below it, so that a tree's crown does not bind a pedestrian to a house.
         column_step_rad: Angle between two columns of the lidar; sets how far apart the points of
             one object may be at a distance.
-        min_gap_m: How far apart they may be close by.
+        min_gap_m: How far apart they may be close by, across the line of sight.
+        radial_gap_m: How far apart they may be along it.
         ego_half_width_m, ego_front_m, ego_rear_m: Where the lidar sees the vehicle itself.
     """
 
@@ -58,6 +59,7 @@ class LabelRules:
     slab_top_m: float = 1.7
     column_step_rad: float = 0.0125
     min_gap_m: float = 0.5
+    radial_gap_m: float = 1.5
     ego_half_width_m: float = 1.1
     ego_front_m: float = 3.9
     ego_rear_m: float = 1.2

@@ -197,7 +197,7 @@ class SyncRules:
             "gnss": AlignRule(
                 "linear",
                 max_gap_ns=1_500 * _MS,
-                max_error_ns=1_000 * _MS,
+                max_error_ns=100 * _MS,
                 period={"longitude_deg": 360.0},
             ),
             "pose": AlignRule(

@@ -1,0 +1,161 @@
+"""Offsets between clocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter1d
+
+from contracts.errors import ClockError
+from udfs.sync.clocks import (
+    OffsetEstimate,
+    Signal,
+    combine_offsets,
+    estimate_offset,
+    gnss_offset,
+)
+
+START_NS = 1_790_000_000_000_000_000
+REACH_NS = 40_000_000_000
+
+
+def motion(rng, *, seconds=20.0, width_s=0.6, scale=10.0):
+    """A smooth random motion at 100 Hz, with two seconds before and after."""
+    t_s = np.arange(-2.0, seconds + 2.0, 0.01)
+    return t_s, scale * gaussian_filter1d(rng.normal(size=len(t_s)), width_s * 100)
+
+
+def recorded(rng, truth, *, rate_hz, noise, offset_ns=0, jitter_ns=200_000, drop=0.02, hole=()):
+    """What a recorder with a clock of its own keeps of a motion."""
+    t_s = np.arange(0.0, truth[0][-1] - 2.0, 1 / rate_hz)
+    t_s = t_s[rng.random(len(t_s)) >= drop]
+    if hole:
+        t_s = t_s[(t_s < hole[0]) | (t_s > hole[1])]
+    value = np.interp(t_s, *truth) + rng.normal(0.0, noise, len(t_s))
+    stamps = START_NS + np.rint(t_s * 1e9).astype(np.int64) + offset_ns
+    stamps += rng.normal(0.0, jitter_ns, len(t_s)).astype(np.int64)
+    order = np.argsort(stamps)
+    return Signal(stamps[order], value[order])
+
+
+@pytest.mark.parametrize("offset_s", [0.0, 0.3713, -4.8, 12.5])
+def test_offset_is_found_far_below_the_sample_period(offset_s):
+    """Two noisy recordings at other rates, with drops and jitter, give the offset within 2 ms."""
+    rng = np.random.default_rng(5)
+    truth = motion(rng, seconds=40.0)
+    offset_ns = round(offset_s * 1e9)
+    reference = recorded(rng, truth, rate_hz=100, noise=0.02)
+    other = recorded(rng, truth, rate_hz=50, noise=0.02, offset_ns=offset_ns)
+    found = estimate_offset(reference, other, max_offset_ns=REACH_NS)
+    assert abs(found.offset_ns - offset_ns) < 2_000_000
+    assert found.correlation > 0.99
+
+
+def test_scale_and_bias_do_not_matter():
+    """Degrees with a bias against radians: the same offset."""
+    rng = np.random.default_rng(6)
+    truth = motion(rng)
+    reference = recorded(rng, truth, rate_hz=100, noise=0.01)
+    other = recorded(rng, truth, rate_hz=100, noise=0.01, offset_ns=1_234_567_890)
+    scaled = Signal(other.t_ns, other.value * 57.3 - 400.0)
+    plain = estimate_offset(reference, other, max_offset_ns=REACH_NS)
+    assert estimate_offset(reference, scaled, max_offset_ns=REACH_NS).offset_ns == pytest.approx(
+        plain.offset_ns, abs=1_000
+    )
+
+
+def test_a_hole_does_not_shift_the_offset():
+    """Three seconds lost in one recording leave the offset within 2 ms."""
+    rng = np.random.default_rng(7)
+    truth = motion(rng, seconds=30.0)
+    reference = recorded(rng, truth, rate_hz=100, noise=0.01)
+    other = recorded(rng, truth, rate_hz=50, noise=0.01, offset_ns=-2_000_000_000, hole=(11, 14))
+    found = estimate_offset(reference, other, max_offset_ns=REACH_NS)
+    assert abs(found.offset_ns + 2_000_000_000) < 2_000_000
+
+
+def test_recordings_that_overlap_in_part_are_placed_right():
+    """A recording that begins ten seconds later than the other is placed by what both saw."""
+    rng = np.random.default_rng(8)
+    truth = motion(rng, seconds=40.0)
+    whole = recorded(rng, truth, rate_hz=100, noise=0.01)
+    other = recorded(rng, truth, rate_hz=50, noise=0.01, offset_ns=3_000_000_000)
+    late = other.t_ns > START_NS + 20_000_000_000
+    found = estimate_offset(
+        whole, Signal(other.t_ns[late], other.value[late]), max_offset_ns=REACH_NS
+    )
+    assert abs(found.offset_ns - 3_000_000_000) < 2_000_000
+
+
+def test_the_uncertainty_covers_the_error():
+    """Over 40 random drives the error stays within three standard errors, and is not far below."""
+    scores = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        truth = motion(rng)
+        offset_ns = int(rng.integers(-5_000_000_000, 5_000_000_000))
+        found = estimate_offset(
+            recorded(rng, truth, rate_hz=100, noise=0.05),
+            recorded(rng, truth, rate_hz=50, noise=0.03, offset_ns=offset_ns),
+            max_offset_ns=REACH_NS,
+        )
+        scores.append((found.offset_ns - offset_ns) / found.uncertainty_ns)
+    assert 0.5 < np.sqrt(np.mean(np.square(scores))) < 1.5
+    assert np.mean(np.abs(scores) < 3) >= 0.95
+
+
+def test_standing_still_is_no_evidence():
+    """Noise without motion gives no offset instead of a random one."""
+    rng = np.random.default_rng(9)
+    t_s = np.arange(-2.0, 22.0, 0.01)
+    still = (t_s, np.zeros(len(t_s)))
+    pair = [recorded(rng, still, rate_hz=rate, noise=0.05) for rate in (100, 50)]
+    with pytest.raises(ClockError):
+        estimate_offset(*pair, max_offset_ns=REACH_NS)
+
+
+def test_a_periodic_motion_is_ambiguous():
+    """A pure oscillation fits at every period: no offset is claimed."""
+    rng = np.random.default_rng(10)
+    t_s = np.arange(-2.0, 42.0, 0.01)
+    wave = (t_s, np.sin(2 * np.pi * t_s / 2.0))
+    pair = [recorded(rng, wave, rate_hz=rate, noise=0.01) for rate in (100, 50)]
+    with pytest.raises(ClockError, match="AMBIGUOUS"):
+        estimate_offset(*pair, max_offset_ns=REACH_NS)
+
+
+def test_a_wild_stamp_does_not_fill_memory():
+    """One stamp years away ends in an error, not in a grid of a billion points."""
+    rng = np.random.default_rng(11)
+    good = recorded(rng, motion(rng), rate_hz=50, noise=0.01)
+    wild = Signal(np.r_[np.int64(5), good.t_ns], np.r_[0.0, good.value])
+    with pytest.raises(ClockError, match="TIME_OUT_OF_RANGE"):
+        estimate_offset(good, wild, max_offset_ns=REACH_NS)
+
+
+def test_time_references_give_the_offset_despite_a_false_one():
+    """References with jitter and one that is an hour off: the offset within three standard errors."""
+    rng = np.random.default_rng(12)
+    utc = START_NS + np.arange(30, dtype=np.int64) * 1_000_000_000
+    stamps = utc + 81_234_567 + rng.normal(0, 300_000, 30).astype(np.int64)
+    utc[7] -= 3_600_000_000_000
+    found = gnss_offset(stamps, utc, stamps + 2_000_000)
+    assert abs(found.offset_ns - 81_234_567) < 3 * found.uncertainty_ns
+    assert found.samples == 29
+    assert found.uncertainty_ns < 150_000
+
+
+def test_two_time_references_are_too_few():
+    """Two references could both be wrong: no offset."""
+    t_ns = np.array([START_NS, START_NS + 10**9])
+    with pytest.raises(ClockError, match="NO_TIME_REFERENCE"):
+        gnss_offset(t_ns, t_ns, t_ns)
+
+
+def test_disagreeing_estimates_widen_the_error():
+    """Two estimates that exclude each other give an error as wide as their disagreement."""
+    estimates = [OffsetEstimate(0, 1_000, 0.9, 10), OffsetEstimate(100_000, 1_000, 0.8, 20)]
+    found = combine_offsets(estimates)
+    assert found.offset_ns == 50_000
+    assert found.uncertainty_ns == pytest.approx(50_000, rel=0.01)
+    assert (found.correlation, found.samples) == (0.9, 30)
