@@ -9,10 +9,11 @@ Source: ASAM MDF 4.1 and 4.2, clause 4 (block structure).
 
 from __future__ import annotations
 
+import html
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import md5
 from typing import Any
 
@@ -33,6 +34,7 @@ _CN = struct.Struct("<BBBBIIIIBBH6d")
 _CC = struct.Struct("<BBHHHdd")
 _CA = struct.Struct("<BBHIiI")
 _AT = struct.Struct("<HHI16sQQ")
+_PROPERTY = re.compile(r'<e\s+name="([^"]*)"[^>]*>([^<]*)</e>')
 _TAG = re.compile(r"<TX[^>]*>(.*?)</TX>", re.DOTALL)
 
 CG_VLSD = 0x1
@@ -171,12 +173,14 @@ class MdfFile:
     """All metadata of a file.
 
     Attributes:
+        properties: Common properties in the comment of the header.
         start_ns: Start of the measurement as the header has it, UTC unless `is_local_time`.
         unfinalised_flags: What the writer left undone; 0 in a finalised file.
     """
 
     version: int
     program: str
+    properties: Mapping[str, str]
     start_ns: int
     is_local_time: bool
     time_zone_minutes: int | None
@@ -266,9 +270,18 @@ class BlockReader:
             text = raw.split(b"\0", 1)[0].decode("utf-8", "replace")
             if block.kind == "MD":
                 found = _TAG.search(text)
-                text = found.group(1) if found else ""
+                text = html.unescape(found.group(1)) if found else ""
             self._texts[address] = text.strip()
         return self._texts[address]
+
+    def properties(self, address: int) -> dict[str, str]:
+        """Common properties of an MD block; none for a null link or a TX block."""
+        if not address or (block := self.block(address, "TX", "MD")).kind == "TX":
+            return {}
+        text = bytes(self.data(block, min(block.data_length, _MAX_TEXT_BYTES))).decode(
+            "utf-8", "replace"
+        )
+        return {html.unescape(k): html.unescape(v) for k, v in _PROPERTY.findall(text)}
 
     def source_info(self, address: int) -> SourceInfo:
         """An SI block; an empty value for a null link."""
@@ -338,6 +351,7 @@ def read_file(source: Source) -> MdfFile:
     return MdfFile(
         version=int.from_bytes(head[28:30], "little"),
         program=head[16:24].split(b"\0")[0].decode("latin-1").strip(),
+        properties=_kept_properties(reader, header.links[5], findings),
         start_ns=start_ns,
         is_local_time=bool(time_flags & 1),
         time_zone_minutes=zone + daylight if time_flags & 2 else None,
@@ -347,6 +361,16 @@ def read_file(source: Source) -> MdfFile:
         findings=tuple(findings),
         known_addresses=tuple(sorted(reader.addresses)),
     )
+
+
+def _kept_properties(
+    reader: BlockReader, address: int, findings: list[Finding]
+) -> Mapping[str, str]:
+    try:
+        return reader.properties(address)
+    except DecodeError as error:
+        findings.append(attrs.evolve(_damage(error, "the comment"), loses=False, lost_messages=0))
+        return {}
 
 
 def _damage(error: DecodeError, what: str) -> Finding:

@@ -262,9 +262,9 @@ class Fragments:
 
     def behind(self, fragment: Fragment) -> tuple[Fragment, ...]:
         """Data blocks that stand behind the last listed one: a lost power left them unlisted."""
-        found = []
+        found: list[Fragment] = []
         at = fragment.address + fragment.length
-        while self._is_block(at):
+        while self._unfinalised and self._is_block(at):
             at += -at % 8
             block = self._reader.block(at, *_ANY)
             if block.kind in ("DT", "DZ", "DV"):

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 
 from contracts.errors import DecodeError
 from contracts.recording import Int64Array, Source, UInt8Array
 from udfs.decode.mdf4_blocks import ChannelGroup, DataGroup, MdfChannel
-from udfs.decode.mdf4_data import DataStream, Fragments
+from udfs.decode.mdf4_data import DataStream, Fragment, Fragments
 
 _PIECE_BYTES = 16 << 20
 _VLSD_SIZE = -1
@@ -34,6 +35,12 @@ class Records:
 
     matrix: UInt8Array
     ordinal: Int64Array
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Records:
+        """The records that are chosen; the same value if all are."""
+        if chosen.all():
+            return self
+        return Records(self.matrix[chosen], self.ordinal[chosen])
 
 
 @attrs.frozen(eq=False)
@@ -77,9 +84,23 @@ class DataGroupReader:
         fragments: All data blocks that belong to the group, those of VLSD channels included.
     """
 
-    def __init__(self, source: Source, data_group: DataGroup, fragments: Fragments) -> None:
-        """Find the records; nothing of a sorted group is read for that."""
+    def __init__(
+        self, source: Source, data_group: DataGroup, fragments: Fragments, *, is_only: bool
+    ) -> None:
+        """Find the records; nothing of a sorted group is read for that.
+
+        Args:
+            source: The file.
+            data_group: One of its data groups.
+            fragments: The data blocks of the file.
+            is_only: Whether no other data group has data: unlisted blocks are then this one's.
+
+        Raises:
+            DecodeError: MDF_UNFINALISED_CHAIN, data blocks are not listed and may be anyone's;
+                MDF_CYCLE with the address.
+        """
         values, invalid = fragments.of(data_group.data_link)
+        values += _unlisted(fragments, values, is_only=is_only)
         self._source = source
         self._stream = DataStream(source, values)
         self._invalid = DataStream(source, invalid) if invalid else None
@@ -188,6 +209,17 @@ class DataGroupReader:
         last = int((positions + lengths)[there].max())
         arena, _ = self._stream.read(first, last - first)
         return Variable(arena, np.where(there, positions - first, -1), lengths)
+
+
+def _unlisted(
+    fragments: Fragments, listed: Sequence[Fragment], *, is_only: bool
+) -> tuple[Fragment, ...]:
+    """Data blocks of an unfinalised file that its lists leave out."""
+    found = fragments.behind(listed[-1]) if listed else ()
+    if found and not is_only:
+        what = f"{len(found)} data blocks are in no list, and several groups have data"
+        raise DecodeError(what, code="MDF_UNFINALISED_CHAIN", offset=found[0].address)
+    return found
 
 
 def _rows(

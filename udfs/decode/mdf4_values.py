@@ -8,12 +8,14 @@ Source: ASAM MDF 4.1, clauses 4.16 (channels) and 4.17 (conversions).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
+from contracts.errors import UnsupportedFormatError
 from contracts.recording import Int64Array
 from udfs.decode.mdf4_blocks import (
     CN_ALL_INVALID,
@@ -132,6 +134,8 @@ def blobs_of(
         return variable(channel, offsets.astype(np.int64))
     rows, stride = records.matrix.shape
     width = channel.bit_count // 8
+    if offset is None and channel.array is not None:
+        width = channel.array.stride_bytes * math.prod(channel.array.dimensions)
     arena = np.ascontiguousarray(records.matrix).reshape(-1)
     lengths = np.full(rows, width, np.int64)
     if channel.kind == CN_MLSD:
@@ -213,11 +217,15 @@ def convert(raw: Numbers, conversion: Conversion | None) -> Samples:
 
 def _numeric(raw: Numbers, conversion: Conversion) -> Samples:
     x = raw.astype(np.float64)
-    value = _number_rule(conversion)(x, raw.dtype.kind == "f")
+    none = np.full(len(x), -1, np.int64)
+    try:
+        value = _number_rule(conversion)(x, raw.dtype.kind == "f")
+    except UnsupportedFormatError:
+        return Samples(x, np.zeros(len(x), bool), none)  # the raw value stands beside; see the plan
     is_value = np.ones(len(x), bool)
     if conversion.kind == 6 and len(conversion.values) % 3 == 0:
         is_value = ~np.isnan(value)  # no default: a raw value outside all ranges has no number
-    return Samples(value, is_value, np.full(len(x), -1, np.int64))
+    return Samples(value, is_value, none)
 
 
 def _with_exact_texts(samples: Samples, raw: Numbers) -> Samples:
@@ -254,8 +262,11 @@ def _number_rule(conversion: Conversion) -> Rule:
             return lambda x, _: _nearest(x, v[0::2], v[1::2])
         case 6:
             return lambda x, is_float: _ranges(x, v, is_float=is_float)
-        case _:
+        case 0:
             return lambda x, _: x
+        case _:
+            what = f"conversion of type {conversion.kind}"
+            raise UnsupportedFormatError(what, code="UNSUPPORTED_CONVERSION")
 
 
 def _rational(x: npt.NDArray[np.float64], v: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -21,6 +21,7 @@ class Samples:
         text: (N,) int64, index into `texts`, -1 where the sample has none.
         texts: The texts that occur.
         raw: (N,) float64 values before conversion; None where there is no conversion.
+        is_invalid: (N,) bool, which samples the recorder marks as invalid; None: no such marks.
     """
 
     value: npt.NDArray[np.float64]
@@ -28,11 +29,15 @@ class Samples:
     text: Int64Array
     texts: tuple[str, ...] = ()
     raw: npt.NDArray[np.float64] | None = None
+    is_invalid: Mask | None = None
 
     def without(self, invalid: Mask) -> Samples:
         """The same with neither number nor text where `invalid`."""
         if not invalid.any():
             return self
         return attrs.evolve(
-            self, is_value=self.is_value & ~invalid, text=np.where(invalid, -1, self.text)
+            self,
+            is_value=self.is_value & ~invalid,
+            text=np.where(invalid, -1, self.text),
+            is_invalid=invalid,
         )

@@ -9,9 +9,8 @@ import cantools
 import numpy as np
 import pytest
 
-from contracts.errors import DecodeError
 from udfs.encodings.can import CanFrames, decode_frames
-from udfs.encodings.dbc import EXTENDED, parameter_group, parse_dbc
+from udfs.encodings.dbc import EXTENDED, parse_dbc
 
 SAMPLES = Path(os.environ.get("DRIVELAKE_SAMPLES", Path(__file__).parents[5] / "shared/data"))
 DBC_FILES = sorted([*SAMPLES.glob("can/dbc/*/*.dbc"), *SAMPLES.glob("mdf/css_dbc/*.dbc")])

@@ -1,0 +1,484 @@
+"""MDF 4 recordings: measured signals, and the frames of bus loggers with their definitions.
+
+A data group is a unit, a channel group a channel of the recording, a record a message. Whatever a
+file declares is compared with what is there; a value that can't be had is counted, never a zero.
+
+Source: ASAM MDF 4.1 and 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import attrs
+import numpy as np
+import pyarrow as pa
+
+from contracts.errors import DecodeError, UnsupportedFormatError
+from contracts.recording import (
+    Attachment,
+    BadMessage,
+    Channel,
+    Finding,
+    Int64Array,
+    LedgerEntry,
+    RecordingIndex,
+    Source,
+    TableGroup,
+    UInt8Array,
+    Unit,
+)
+from udfs.decode.context import DecodeContext
+from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS
+from udfs.decode.mdf4_blocks import CN_VLSD
+from udfs.decode.mdf4_frames import frames_of
+from udfs.decode.mdf4_plan import DataGroupPlan, FilePlan, GroupPlan, plan_file
+from udfs.decode.mdf4_records import DataGroupReader, Records
+from udfs.decode.mdf4_values import blobs_of, convert, numbers_of, samples_of
+from udfs.decode.signal_rows import (
+    CAN_FRAMES,
+    RAW_MESSAGES,
+    SIGNALS,
+    SignalPart,
+    can_frame_rows,
+    raw_rows,
+    signal_rows,
+)
+from udfs.decode.sniff import sniff
+from udfs.decode.source import BytesSource
+from udfs.encodings.can import CanFrames, decode_frames
+from udfs.encodings.dbc import BusDefinition, parse_dbc
+from udfs.encodings.samples import Mask
+
+DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION"]
+_ROWS_AT_A_TIME = 1 << 18
+_FRAMES_AT_A_TIME = 1 << 15
+_NS = 1e9
+_IDS_NAMED = 20
+_TIME_LIMIT = 9.2e18
+_ERRORS = {
+    "TIME_OUT_OF_RANGE": "the time does not fit nanoseconds in 64 bits",
+    "VALUE_MISSING": "the payload of the frame is not in the file",
+}
+
+
+def index_recording(source: Source) -> RecordingIndex:
+    """Walk the blocks of a file and find its records; values are not read but the first times.
+
+    Raises:
+        DecodeError: BAD_MAGIC; MDF_CYCLE; MDF_UNFINALISED_CHAIN; MDF_TRUNCATED or MDF_BAD_BLOCK
+            where no data group can be read.
+        ResourceLimitError: More blocks, or larger ones, than a file may have.
+    """
+    plan = plan_file(source)
+    file = plan.file
+    groups = [group for data_group in plan.data_groups for group in data_group.groups]
+    units = tuple(_unit(plan, index, part) for index, part in enumerate(plan.units))
+    starts = [unit.start_ns for unit in units if unit.start_ns is not None]
+    ends = [unit.end_ns for unit in units if unit.end_ns is not None]
+    finalised = not file.unfinalised_flags
+    zone = {} if file.time_zone_minutes is None else {"time_zone_min": str(file.time_zone_minutes)}
+    return RecordingIndex(
+        format="mdf4",
+        profile=f"mdf{file.version / 100:.2f}",
+        library=file.program,
+        start_ns=min(starts, default=None),
+        end_ns=max(ends, default=None),
+        schemas=tuple(group.schema for group in groups),
+        channels=tuple(group.channel for group in groups),
+        units=units,
+        attachments=tuple(
+            Attachment(
+                name=attachment.name.encode("unicode_escape").decode("ascii"),
+                media_type=attachment.media_type,
+                offset=attachment.address,
+                length=attachment.length,
+            )
+            for attachment in file.attachments
+        ),
+        metadata={"header": {**file.properties, **zone}},
+        messages_declared=_declared(groups) if finalised else None,
+        findings=(*plan.findings, *_more_findings(plan, groups)),
+        structure=tuple(_structure(source, plan)),
+    )
+
+
+def table_of_channel(
+    index: RecordingIndex, channel: Channel
+) -> tuple[str, pa.Schema | None, DecodeStatus]:
+    """Silver table of a channel group, its schema and status.
+
+    The frames of a bus also give rows of `signals`, where a definition of the bus is there.
+    """
+    del index
+    tables: Mapping[str, tuple[pa.Schema, DecodeStatus]] = {
+        "signals": (SIGNALS, "DECODED"),
+        "can_frames": (CAN_FRAMES, "DECODED"),
+        "raw_messages": (RAW_MESSAGES, "NO_DECODER"),
+    }
+    table = channel.metadata["kind"]
+    return table, *tables[table]
+
+
+def iter_table_groups(
+    source: Source,
+    index: RecordingIndex,
+    *,
+    context: DecodeContext,
+    units: Sequence[Unit] | None = None,
+) -> Iterator[TableGroup]:
+    """Decode a file, or some of its data groups, to rows by table.
+
+    Args:
+        source: The file.
+        index: Of the same file.
+        context: Values that go into every row; its definitions go before those of the file for
+            `can:<bus>`, behind them for `can:*`.
+        units: Data groups to decode; all by default.
+
+    Yields:
+        Groups of about 260,000 rows. A unit's ledger comes with its last group.
+    """
+    plan = plan_file(source)
+    definitions = _Definitions(plan, context)
+    for unit in index.units if units is None else units:
+        decoder = _UnitDecoder(plan, plan.units[unit.index], context, definitions)
+        yield from decoder.table_groups()
+
+
+def _declared(groups: Sequence[GroupPlan]) -> int:
+    return sum(group.channel.message_count or 0 for group in groups)
+
+
+def _unit(plan: FilePlan, index: int, part: DataGroupPlan) -> Unit:
+    fragments = part.reader.fragments
+    spans = [span for group in part.groups if (span := _span(plan, part.reader, group))]
+    counts = {group.channel.id: group.count for group in part.groups if group.count}
+    return Unit(
+        index=index,
+        offset=fragments[0].address if fragments else part.data_group.address,
+        length=sum(fragment.length for fragment in fragments),
+        compression=next((f.compression for f in fragments if f.compression), ""),
+        uncompressed_size=sum(fragment.size for fragment in fragments),
+        start_ns=min((span[0] for span in spans), default=None),
+        end_ns=max((span[1] for span in spans), default=None),
+        message_count=_declared(part.groups),
+        channel_counts=counts,
+    )
+
+
+def _span(plan: FilePlan, reader: DataGroupReader, group: GroupPlan) -> tuple[int, int] | None:
+    """Times of the first and the last record of a group; records are in the order of time."""
+    if not group.count:
+        return None
+    ends = [reader.records(group.layout, at, at + 1) for at in (0, group.count - 1)]
+    found = [_times_ns(plan, group, records) for records in ends]
+    if not all(len(fits) and fits.all() for _, fits in found):  # damaged, or out of range
+        found = [_times_ns(plan, group, reader.records(group.layout, 0, group.count))]
+    times = np.concatenate([some[fits] for some, fits in found])
+    return (int(times.min()), int(times.max())) if len(times) else None
+
+
+def _times_ns(plan: FilePlan, group: GroupPlan, records: Records) -> tuple[Int64Array, Mask]:
+    """Log times of records, and which of them fit: seconds become nanoseconds here, once."""
+    rows = len(records.ordinal)
+    start = plan.file.start_ns - _zone_ns(plan)
+    found = plan.times_of(group)
+    if found is None or not rows:
+        return np.full(rows, start, np.int64), np.ones(rows, bool)
+    home, owner = found
+    if owner is not group:
+        first, last = int(records.ordinal[0]), int(records.ordinal[-1]) + 1
+        theirs = home.records(owner.layout, first, last)
+        records = attrs.evolve(theirs, matrix=theirs.matrix[records.ordinal - first])
+    assert owner.master is not None
+    seconds = convert(numbers_of(owner.master, records), owner.master.conversion).value
+    fits = np.isfinite(seconds) & (np.abs(seconds * _NS + start) < _TIME_LIMIT)
+    return start + np.rint(np.where(fits, seconds, 0) * _NS).astype(np.int64), fits
+
+
+def _zone_ns(plan: FilePlan) -> int:
+    """What a local start time is ahead of UTC, as far as the file says."""
+    file = plan.file
+    return (file.time_zone_minutes or 0) * 60_000_000_000 if file.is_local_time else 0
+
+
+def _more_findings(plan: FilePlan, groups: Sequence[GroupPlan]) -> Iterator[Finding]:
+    if plan.file.is_local_time and plan.file.time_zone_minutes is None:
+        yield Finding("LOCAL_TIME", "the start is local time of an unknown zone, taken as UTC")
+    for group in groups:
+        if group.count and plan.times_of(group) is None:
+            yield Finding("NO_TIME", f"{group.channel.topic} has no time channel")
+    for name, data in _file_definitions(plan).items():
+        try:
+            found = parse_dbc(data).findings
+        except DecodeError as error:
+            found = (Finding(error.code, error.what),)
+        for finding in found:
+            detail = f"attachment at {name}: {finding.detail}"
+            yield attrs.evolve(finding, detail=detail, offset=name)
+
+
+def _structure(source: Source, plan: FilePlan) -> Iterator[LedgerEntry]:
+    """Fates of the bytes that no data group has: the metadata of the file."""
+    spans = sorted((f.address, f.length) for part in plan.units for f in part.reader.fragments)
+    at = 0
+    for offset, length in [*spans, (source.size, 0)]:
+        if offset > at:
+            yield LedgerEntry(at, offset - at, "skipped", "STRUCTURE", "metadata blocks")
+        at = max(at, offset + length)
+
+
+def _file_definitions(plan: FilePlan) -> dict[int, bytes]:
+    """Attachments that are DBC files by their content, by address."""
+    found = {}
+    for attachment in plan.file.attachments:
+        if attachment.data:
+            try:
+                what = sniff(BytesSource(attachment.data))
+            except (DecodeError, UnsupportedFormatError):
+                continue
+            if what.format == "dbc":
+                found[attachment.address] = attachment.data
+    return found
+
+
+class _Definitions:
+    """Bus definitions by bus: of the context for the bus, of the file, of the context for any."""
+
+    def __init__(self, plan: FilePlan, context: DecodeContext) -> None:
+        self._named = {
+            key.removeprefix("can:"): parse_dbc(data)
+            for key, data in sorted(context.definitions.items())
+            if key.startswith("can:")
+        }
+        self._own: dict[int, BusDefinition] = {}
+        for address, data in _file_definitions(plan).items():
+            try:
+                self._own[address] = parse_dbc(data)
+            except DecodeError:
+                continue  # the index has said so
+        self._bound = {
+            address
+            for data_group in plan.data_groups
+            for group in data_group.groups
+            for channel in group.group.channels
+            for address in channel.attachments
+        }
+
+    def of(self, bus: int, group: GroupPlan) -> tuple[BusDefinition, ...]:
+        """Definitions for the frames of a bus in a group, the first that knows an id decodes it.
+
+        An attachment that a frame channel refers to holds for that group alone.
+        """
+        mine = {address for channel in group.group.channels for address in channel.attachments}
+        attached = [
+            definition
+            for address, definition in self._own.items()
+            if address in mine or address not in self._bound
+        ]
+        first, last = self._named.get(str(bus)), self._named.get("*")
+        return tuple(d for d in [first, *attached, last] if d is not None)
+
+
+@attrs.define(eq=False)
+class _UnitDecoder:
+    """Decodes one data group and keeps its balance.
+
+    Attributes:
+        written: Records that gave rows.
+        unknown: Frames by id that no definition knows.
+        short: Frames by message that are too short for it.
+    """
+
+    plan: FilePlan
+    part: DataGroupPlan
+    context: DecodeContext
+    definitions: _Definitions
+    written: int = 0
+    bad: int = 0
+    unknown: dict[int, int] = attrs.field(factory=dict)
+    short: dict[str, int] = attrs.field(factory=dict)
+
+    def table_groups(self) -> Iterator[TableGroup]:
+        """All rows of the data group; the ledger with the last of them."""
+        held: TableGroup | None = None
+        for group in self.part.groups:
+            for found in self._of_group(group):
+                if held is not None:
+                    yield held
+                held = found
+        last = held or TableGroup((), ())
+        yield attrs.evolve(last, ledger=tuple(self._ledger()))
+
+    def _of_group(self, group: GroupPlan) -> Iterator[TableGroup]:
+        if group.kind == "signals":
+            step = max(_ROWS_AT_A_TIME // max(len(group.leaves), 1), 1)
+        else:
+            step = _FRAMES_AT_A_TIME
+        make = {
+            "signals": self._signals,
+            "can_frames": self._frames,
+            "raw_messages": self._raw,
+        }[group.kind]
+        reader = self.part.reader
+        for start in range(0, group.count, step):
+            records = reader.records(group.layout, start, min(start + step, group.count))
+            if not len(records.ordinal):
+                continue
+            times, fits = _times_ns(self.plan, group, records)
+            found = make(group, records.where(fits), times[fits])
+            bad = self._bad(group, records.where(~fits), "TIME_OUT_OF_RANGE")
+            self.written += sum(found.rows_by_channel.values())
+            yield attrs.evolve(found, bad=found.bad + bad)
+
+    def _signals(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
+        parts = [
+            SignalPart(
+                name=leaf.name,
+                source=group.schema.name,
+                unit=leaf.channel.unit,
+                definition_hash="",
+                sequence=records.ordinal,
+                log_time_ns=times,
+                samples=samples_of(
+                    group.group,
+                    leaf.channel,
+                    records,
+                    variable=self.part.reader.variable,
+                    element=leaf.element,
+                ),
+            )
+            for leaf in group.leaves
+        ]
+        rows = signal_rows(parts, channel=group.channel, context=self.context)
+        return TableGroup(
+            (("signals", rows),), (), rows_by_channel={group.channel.id: len(records.ordinal)}
+        )
+
+    def _frames(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
+        frames, missing = frames_of(group, self.part.reader, records, log_time_ns=times)
+        tables = [
+            ("can_frames", can_frame_rows(frames, channel=group.channel, context=self.context))
+        ]
+        signals = self._bus_signals(group, frames)
+        if signals.num_rows:
+            tables.append(("signals", signals))
+        bad = self._bad(group, records.where(missing), "VALUE_MISSING")
+        written = {group.channel.id: len(frames.log_time_ns)}
+        return TableGroup(tuple(tables), (), bad, written)
+
+    def _bad(self, group: GroupPlan, records: Records, error: str) -> tuple[BadMessage, ...]:
+        """Count records that can't become rows; the first of them are kept to look at."""
+        self.bad += len(records.ordinal)
+        return tuple(
+            BadMessage(
+                channel_id=group.channel.id,
+                topic=group.channel.topic,
+                unit_offset=self.part.data_group.address,
+                offset=ordinal,
+                log_time_ns=None,
+                error_class=error,
+                error=_ERRORS[error],
+                first_bytes=row.tobytes()[:FIRST_BYTES],
+            )
+            for ordinal, row in zip(
+                records.ordinal[:MAX_BAD_ROWS].tolist(), records.matrix[:MAX_BAD_ROWS], strict=True
+            )
+        )
+
+    def _bus_signals(self, group: GroupPlan, frames: CanFrames) -> pa.RecordBatch:
+        buses = np.unique(frames.bus).tolist()
+        decoded = decode_frames(frames, {bus: self.definitions.of(bus, group) for bus in buses})
+        for can_id, count in decoded.unknown.items():
+            self.unknown[can_id] = self.unknown.get(can_id, 0) + count
+        for name, count in decoded.short.items():
+            self.short[name] = self.short.get(name, 0) + count
+        parts = [
+            SignalPart(
+                name=found.signal.name,
+                source=found.message.name,
+                unit=found.signal.unit,
+                definition_hash=found.definition_hash,
+                sequence=frames.sequence[found.rows],
+                log_time_ns=frames.log_time_ns[found.rows],
+                samples=found.samples,
+            )
+            for found in decoded.signals
+        ]
+        return signal_rows(parts, channel=group.channel, context=self.context)
+
+    def _raw(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
+        """Whole records; behind each, its variable-length values with their 4-byte lengths."""
+        arena, starts, lengths = self._raw_bytes(group, records)
+        rows = raw_rows(
+            arena=arena,
+            starts=starts,
+            lengths=lengths,
+            sequence=records.ordinal,
+            log_time_ns=times,
+            encoding="mdf4",
+            schema_hash=group.schema.hash,
+            channel=group.channel,
+            context=self.context,
+        )
+        written = {group.channel.id: len(records.ordinal)}
+        return TableGroup((("raw_messages", rows),), (), rows_by_channel=written)
+
+    def _raw_bytes(
+        self, group: GroupPlan, records: Records
+    ) -> tuple[UInt8Array, Int64Array, Int64Array]:
+        rows = [matrix.tobytes() for matrix in records.matrix]
+        for leaf in group.leaves:
+            if leaf.channel.kind != CN_VLSD:
+                continue
+            values = blobs_of(
+                group.group, leaf.channel, records, variable=self.part.reader.variable
+            )
+            spans = zip(values.starts.tolist(), values.lengths.tolist(), strict=True)
+            for row, (start, length) in enumerate(spans):
+                value = values.arena[start : start + length].tobytes() if start >= 0 else b""
+                rows[row] += len(value).to_bytes(4, "little") + value
+        lengths = np.array([len(row) for row in rows], np.int64)
+        return np.frombuffer(b"".join(rows), np.uint8), np.cumsum(lengths) - lengths, lengths
+
+    def _ledger(self) -> Iterator[LedgerEntry]:
+        """One entry for each data block; the first one carries the balance of the unit."""
+        fragments = self.part.reader.fragments
+        declared = _declared(self.part.groups)
+        lost = max(declared - self.written - self.bad, 0)
+        reason, detail = self._reason(lost)
+        offset, length = self.part.data_group.address, 0
+        if fragments:
+            offset, length = fragments[0].address, fragments[0].length
+        yield LedgerEntry(
+            offset=offset,
+            length=length,
+            fate="quarantined" if lost and not self.written else "decoded",
+            reason_code=reason,
+            detail=detail,
+            messages_declared=max(declared, self.written + self.bad),
+            messages_written=self.written,
+            messages_bad=self.bad,
+            messages_lost=lost,
+        )
+        for fragment in fragments[1:]:
+            detail = f"data of the group at {self.part.data_group.address}"
+            yield LedgerEntry(fragment.address, fragment.length, "decoded", detail=detail)
+
+    def _reason(self, lost: int) -> tuple[str, str]:
+        if lost and not self.part.data_group.data_link:
+            return "DATA_MISSING", f"{lost} records declared, no data"
+        if lost:
+            return "COUNT_MISMATCH", f"{lost} declared records are not there or damaged"
+        said = []
+        if self.unknown:
+            ids = sorted(self.unknown.items(), key=lambda item: -item[1])
+            words = ", ".join(f"{can_id:#x}: {count}" for can_id, count in ids[:_IDS_NAMED])
+            said.append(f"{sum(self.unknown.values())} frames of {len(ids)} unknown ids ({words})")
+        if self.short:
+            words = ", ".join(f"{name}: {count}" for name, count in sorted(self.short.items()))
+            said.append(f"frames shorter than their message ({words})")
+        reason = "NO_DEFINITION" if self.unknown else "SHORT_FRAME" if self.short else ""
+        return reason, "; ".join(said)

@@ -1,0 +1,94 @@
+"""CAN frames from the records of an MDF 4 bus logging group.
+
+Source: ASAM MDF 4.1, associated standard for bus logging (CAN_DataFrame, CAN_RemoteFrame,
+CAN_ErrorFrame).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from contracts.recording import Int64Array
+from udfs.decode.mdf4_plan import GroupPlan
+from udfs.decode.mdf4_records import DataGroupReader, Records
+from udfs.decode.mdf4_values import blobs_of, samples_of
+from udfs.encodings.can import DATA_LENGTHS, CanFrames
+from udfs.encodings.samples import Mask
+
+_ID_BITS = 0x1FFFFFFF
+_EXTENDED_FLAG = 31
+_MAX_STANDARD_ID = 0x7FF
+
+
+def frames_of(
+    plan: GroupPlan, reader: DataGroupReader, records: Records, *, log_time_ns: Int64Array
+) -> tuple[CanFrames, Mask]:
+    """The frames of N records whose payloads are there, and (N,) which records have none."""
+    rows = len(records.ordinal)
+    numbers = _Numbers(plan, reader, records)
+    identity = numbers.of("ID", default=-1)
+    extended = numbers.of("IDE", default=0) != 0
+    if "IDE" not in plan.frame_fields:
+        extended = (identity >> _EXTENDED_FLAG & 1 != 0) | (identity & _ID_BITS > _MAX_STANDARD_ID)
+    is_fd = numbers.of("EDL", default=0) != 0
+    dlc = numbers.of("DLC", default=-1)
+    length = numbers.of("DataLength", default=-1)
+    if "DataLength" not in plan.frame_fields:
+        length = np.where(dlc >= 0, DATA_LENGTHS[np.clip(dlc, 0, 15)], 0)
+        length = np.where(is_fd, length, np.minimum(length, 8))
+    if plan.frame_kind == "CAN_DataFrame" and "DataBytes" in plan.frame_fields:
+        payload = blobs_of(
+            plan.group, plan.frame_fields["DataBytes"], records, variable=reader.variable
+        )
+        there = payload.starts >= 0
+        lengths = np.minimum(payload.lengths, length) if (length >= 0).all() else payload.lengths
+        arena, starts = payload.arena, payload.starts
+    else:
+        arena, there = np.empty(0, np.uint8), np.ones(rows, bool)
+        starts, lengths = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    sent = numbers.of("Dir", default=-1)
+    bus = numbers.of("BusChannel", default=plan.bus)
+    frames = CanFrames(
+        log_time_ns=log_time_ns[there],
+        sequence=records.ordinal[there],
+        bus=bus[there],
+        can_id=np.where(identity < 0, -1, identity & _ID_BITS)[there],
+        is_extended=extended[there],
+        is_fd=is_fd[there],
+        is_remote=np.full(int(there.sum()), plan.frame_kind == "CAN_RemoteFrame"),
+        is_error=np.full(int(there.sum()), plan.frame_kind == "CAN_ErrorFrame"),
+        dlc=np.where(dlc < 0, length, dlc)[there],
+        arena=arena,
+        starts=starts[there],
+        lengths=lengths[there],
+        is_transmitted=np.clip(sent, -1, 1)[there],
+    )
+    return frames, ~there
+
+
+class _Numbers:
+    """Fields of the frames as whole numbers."""
+
+    def __init__(self, plan: GroupPlan, reader: DataGroupReader, records: Records) -> None:
+        self._plan = plan
+        self._reader = reader
+        self._records = records
+
+    def of(self, field: str, *, default: int) -> Int64Array:
+        """(N,) int64; `default` where the group has no such field, or the sample no number."""
+        channel = self._plan.frame_fields.get(field)
+        if channel is None:
+            return np.full(len(self._records.ordinal), default, np.int64)
+        group = self._plan.group
+        samples = samples_of(group, channel, self._records, variable=self._reader.variable)
+        values = samples.value
+        if field == "Dir" and samples.texts:
+            is_sent = np.array([text.lower().startswith("t") for text in samples.texts], np.float64)
+            values = np.where(samples.text >= 0, is_sent[samples.text], values)
+            return np.where(samples.is_value | (samples.text >= 0), values, default).astype(
+                np.int64
+            )
+        if samples.raw is not None and not samples.is_value.all():
+            values = np.where(samples.is_value, values, samples.raw)
+            return values.astype(np.int64)
+        return np.where(samples.is_value, values, default).astype(np.int64)

@@ -1,0 +1,185 @@
+"""Rows of `silver.signals`, `silver.can_frames` and `silver.raw_messages` from arrays."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from contracts.recording import Channel, Int64Array, UInt8Array
+from contracts.tables import TABLES
+from udfs.decode.context import DecodeContext
+from udfs.encodings.can import CanFrames
+from udfs.encodings.columns import gather_bytes
+from udfs.encodings.samples import Samples
+
+SIGNALS = TABLES["silver.signals"].schema
+CAN_FRAMES = TABLES["silver.can_frames"].schema
+RAW_MESSAGES = TABLES["silver.raw_messages"].schema
+
+
+@attrs.frozen(eq=False)
+class SignalPart:
+    """Samples of one signal at N times.
+
+    Attributes:
+        name: The signal.
+        source: Channel group, or message of a bus definition.
+        unit: As the definition states it, empty for none.
+        definition_hash: SHA-256 of the bus definition, empty for measured signals.
+        sequence: (N,) int64, record of the channel.
+        log_time_ns: (N,) int64, recorder's clock.
+        samples: N samples.
+    """
+
+    name: str
+    source: str
+    unit: str
+    definition_hash: str
+    sequence: Int64Array
+    log_time_ns: Int64Array
+    samples: Samples
+
+
+def signal_rows(
+    parts: list[SignalPart], *, channel: Channel, context: DecodeContext
+) -> pa.RecordBatch:
+    """Rows of `silver.signals`, one signal behind the other."""
+    counts = [len(part.log_time_ns) for part in parts]
+    times = _joined([part.log_time_ns for part in parts], np.int64)
+    return _rows(
+        SIGNALS,
+        {
+            "sequence": pa.array(_joined([part.sequence for part in parts], np.int64)),
+            "log_time_ns": pa.array(times),
+            "publish_time_ns": pa.array(times),
+            "signal": _repeated([part.name for part in parts], counts),
+            "source": _repeated([part.source for part in parts], counts),
+            "value": pa.array(
+                _joined([part.samples.value for part in parts], np.float64),
+                mask=_joined([~part.samples.is_value for part in parts], np.bool_),
+            ),
+            "text": _texts([part.samples for part in parts]),
+            "raw_value": _raw_values([part.samples for part in parts]),
+            "unit": _repeated([part.unit or None for part in parts], counts),
+            "definition_hash": _repeated([part.definition_hash or None for part in parts], counts),
+        },
+        rows=sum(counts),
+        channel=channel,
+        context=context,
+    )
+
+
+def can_frame_rows(
+    frames: CanFrames, *, channel: Channel, context: DecodeContext
+) -> pa.RecordBatch:
+    """Rows of `silver.can_frames`, in the order of the frames."""
+    directions = pa.array(["Rx", "Tx"])
+    sent = frames.is_transmitted
+    return _rows(
+        CAN_FRAMES,
+        {
+            "sequence": pa.array(frames.sequence),
+            "log_time_ns": pa.array(frames.log_time_ns),
+            "publish_time_ns": pa.array(frames.log_time_ns),
+            "bus": pa.array(frames.bus.astype(np.int32), mask=frames.bus < 0),
+            "can_id": pa.array(frames.can_id, mask=frames.can_id < 0),
+            "is_extended": pa.array(frames.is_extended),
+            "is_fd": pa.array(frames.is_fd),
+            "is_remote": pa.array(frames.is_remote),
+            "is_error": pa.array(frames.is_error),
+            "dlc": pa.array(frames.dlc.astype(np.int32), mask=frames.dlc < 0),
+            "data": gather_bytes(frames.arena, frames.starts, frames.lengths),
+            "direction": directions.take(pa.array(sent, mask=sent < 0)),
+        },
+        rows=len(frames.log_time_ns),
+        channel=channel,
+        context=context,
+    )
+
+
+def raw_rows(
+    *,
+    arena: UInt8Array,
+    starts: Int64Array,
+    lengths: Int64Array,
+    sequence: Int64Array,
+    log_time_ns: Int64Array,
+    encoding: str,
+    schema_hash: str,
+    channel: Channel,
+    context: DecodeContext,
+) -> pa.RecordBatch:
+    """Rows of `silver.raw_messages`: records that nothing here decodes, byte for byte."""
+    rows = len(log_time_ns)
+    return _rows(
+        RAW_MESSAGES,
+        {
+            "sequence": pa.array(sequence),
+            "log_time_ns": pa.array(log_time_ns),
+            "publish_time_ns": pa.array(log_time_ns),
+            "message_encoding": pa.repeat(encoding, rows),
+            "schema_hash": pa.repeat(schema_hash, rows),
+            "data": gather_bytes(arena, starts, lengths),
+        },
+        rows=rows,
+        channel=channel,
+        context=context,
+    )
+
+
+def _rows(
+    schema: pa.Schema,
+    own: dict[str, pa.Array],
+    *,
+    rows: int,
+    channel: Channel,
+    context: DecodeContext,
+) -> pa.RecordBatch:
+    """All columns in the order of the table; what there is no value for is null."""
+    columns = own | {
+        "recording_id": pa.repeat(context.recording_id, rows),
+        "channel_id": pa.repeat(pa.scalar(channel.id, pa.int32()), rows),
+        "topic": pa.repeat(channel.topic, rows),
+        "ingest_date": pa.repeat(pa.scalar(context.ingest_date, pa.date32()), rows),
+    }
+    arrays = [
+        columns[field.name] if field.name in columns else pa.nulls(rows, field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _joined(
+    arrays: list[npt.NDArray[np.generic]], kind: type[np.generic]
+) -> npt.NDArray[np.generic]:
+    return np.concatenate([np.empty(0, kind), *arrays])
+
+
+def _repeated(words: list[str | None], counts: list[int]) -> pa.Array:
+    """Each word as often as its part has rows."""
+    codes = np.repeat(np.arange(len(words), dtype=np.int32), counts)
+    return pa.array(words, pa.string()).take(pa.array(codes))
+
+
+def _raw_values(samples: list[Samples]) -> pa.Array:
+    """Values before conversion, null where there is no conversion or the sample is invalid."""
+    values, absent = [np.empty(0)], [np.empty(0, np.bool_)]
+    for one in samples:
+        rows = len(one.value)
+        values.append(np.zeros(rows) if one.raw is None else one.raw)
+        marks = np.zeros(rows, np.bool_) if one.is_invalid is None else one.is_invalid
+        absent.append(marks | (one.raw is None))
+    return pa.array(np.concatenate(values), mask=np.concatenate(absent))
+
+
+def _texts(samples: list[Samples]) -> pa.Array:
+    """Texts of all samples, null where a sample has none."""
+    words: list[str] = []
+    codes = [np.empty(0, np.int64)]
+    for one in samples:
+        codes.append(np.where(one.text >= 0, one.text + len(words), -1))
+        words += one.texts
+    joined = np.concatenate(codes)
+    return pa.array(words, pa.string()).take(pa.array(joined, mask=joined < 0))
