@@ -28,7 +28,7 @@ class Taken:
     upload: Mapping[str, Any]
     index: RecordingIndex
     plans: Mapping[int, ChannelPlan]
-    tables: Mapping[int, str]
+    tables: Mapping[int, str | None]
     counts: Counts
     balance: Balance
 
@@ -84,7 +84,7 @@ def _channels_of(item: Taken, common: Mapping[str, Any]) -> Iterable[dict[str, A
             "schema_hash": schema.hash if schema else None,
             "schema_encoding": schema.encoding if schema else None,
             "message_encoding": channel.message_encoding,
-            "table_name": f"silver.{item.tables[channel.id]}",
+            "table_name": _in_silver(item.tables[channel.id]),
             "decode_status": plan.status,
             "message_count": written,
             "bad_count": bad,
@@ -93,6 +93,10 @@ def _channels_of(item: Taken, common: Mapping[str, Any]) -> Iterable[dict[str, A
             "last_ns": last,
             **common,
         }
+
+
+def _in_silver(table: str | None) -> str | None:
+    return f"silver.{table}" if table else None
 
 
 def _rate_hz(messages: int, first_ns: int | None, last_ns: int | None) -> float | None:
@@ -165,13 +169,12 @@ def schemas_rows(taken: Iterable[Taken], *, common: Mapping[str, Any]) -> list[d
     for item in taken:
         by_schema = {c.schema_id: item.tables[c.id] for c in reversed(item.index.channels)}
         for schema in item.index.schemas:
-            table = by_schema.get(schema.id)
             rows[schema.hash] = {
                 "schema_hash": schema.hash,
                 "name": schema.name,
                 "encoding": schema.encoding,
                 "data": schema.data,
-                "table_name": f"silver.{table}" if table else None,
+                "table_name": _in_silver(by_schema.get(schema.id)),
                 **common,
             }
     return list(rows.values())

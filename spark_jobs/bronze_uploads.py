@@ -36,15 +36,19 @@ def rows_where(uploads: pa.Table, column: str, values: Collection[str]) -> list[
     return uploads.filter(pc.is_in(uploads.column(column), value_set=wanted)).to_pylist()
 
 
-def untouched(objects: Sequence[UploadObject], uploads: pa.Table) -> list[UploadObject]:
+def untouched(
+    objects: Sequence[UploadObject], uploads: pa.Table, *, retry_quarantined: bool = False
+) -> list[UploadObject]:
     """The objects that no row speaks of yet in this very form (uri, size, modification time).
 
-    Rows that are claimed by a batch count as spoken of: `resume` finishes them.
+    Rows that are claimed by a batch count as spoken of: `resume` finishes them. Quarantined ones
+    don't if they are to be tried again.
     """
+    final = FINAL_STATES - ({"QUARANTINED"} if retry_quarantined else set())
     known = {
         (row["uri"], row["size_bytes"], row["modified_ns"])
         for row in rows_where(uploads, "uri", [item.uri for item in objects])
-        if row["state"] in FINAL_STATES or row["batch_id"]
+        if row["state"] in final or _is_claim(row)
     }
     return [item for item in objects if (item.uri, item.size_bytes, item.modified_ns) not in known]
 
@@ -74,6 +78,7 @@ def judge(
     *,
     now_ns: int,
     batch_id: str | None = None,
+    retry_quarantined: bool = False,
 ) -> Verdicts:
     """Decide what becomes of indexed objects, from their bytes and what is known already.
 
@@ -82,6 +87,7 @@ def judge(
         uploads: `bronze.uploads` as it stands; claims of other batches are left alone.
         now_ns: UTC.
         batch_id: The batch whose claims these objects are, when it is resumed.
+        retry_quarantined: Whether a quarantined object gets a new verdict.
     """
     by_uri: dict[str, list[Row]] = {}
     for row in rows_where(uploads, "uri", [item.uri for item, _ in objects]):
@@ -91,6 +97,7 @@ def judge(
     for row in rows_where(uploads, "sha256", hashes):
         if row["state"] in (*TAKEN_STATES, "ERASED") or _is_claim(row, not_of=batch_id):
             owners.setdefault(row["sha256"], row)
+    final = FINAL_STATES - ({"QUARANTINED"} if retry_quarantined else set())
     rows: list[Row] = []
     touched: list[Row] = []
     taken: dict[str, dict[str, str]] = {"recording": {}, "bus_definition": {}}
@@ -103,7 +110,7 @@ def judge(
             continue
         row = _new_row(item, found, before, now_ns=now_ns)
         same = next((old for old in before if found.sha256 and old["sha256"] == found.sha256), None)
-        if same is not None and same["state"] in FINAL_STATES:
+        if same is not None and same["state"] in final:
             unchanged += 1
             touched.append({**same, "modified_ns": item.modified_ns, "match": found.sha256})
             continue

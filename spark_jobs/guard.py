@@ -23,7 +23,7 @@ from contracts.errors import DecodeError, ResourceLimitError
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.05
 _MEMORY_EXIT = 77
-_OK, _STORAGE, _FAILED = b"k", b"s", b"f"
+_OK, _MACHINE, _FAILED = b"k", b"s", b"f"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -54,7 +54,8 @@ def guarded(work: Callable[[], bytes], *, bounds: Bounds) -> bytes:
     Raises:
         ResourceLimitError: RESOURCE_LIMIT, a bound was exceeded.
         DecodeError: WORKER_CRASH, the child died; WORKER_FAILED, it raised.
-        OSError: It raised one: storage or disk failed, which says nothing of the input.
+        OSError: It raised one, or an ImportError: the storage, the disk or the installation
+            failed, which says nothing of the input.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -75,7 +76,7 @@ def guarded(work: Callable[[], bytes], *, bounds: Bounds) -> bytes:
     if status == _OK:
         return answer
     text = answer.decode("utf-8", "replace")
-    if status == _STORAGE:
+    if status == _MACHINE:
         raise OSError(text)
     raise DecodeError(text.strip().splitlines()[-1], code="WORKER_FAILED")
 
@@ -91,8 +92,8 @@ def _be_the_child(work: Callable[[], bytes], writing: int, bounds: Bounds) -> No
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
         try:
             status, answer = _OK, work()
-        except OSError as error:
-            status, answer = _STORAGE, f"{type(error).__name__}: {error}".encode()
+        except (OSError, ImportError) as error:
+            status, answer = _MACHINE, f"{type(error).__name__}: {error}".encode()
         except MemoryError:
             os._exit(_MEMORY_EXIT)
         except Exception:  # noqa: BLE001  the boundary to the parent: it is told, and ends as one

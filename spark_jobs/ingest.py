@@ -82,6 +82,7 @@ class _Job:
     settings: Settings
     definitions: Mapping[str, bytes]
     progress: Progress
+    retry_quarantined: bool
     tally: _Tally = attrs.field(factory=_Tally)
 
 
@@ -94,6 +95,8 @@ def ingest(
     definitions: Mapping[str, str] | None = None,
     assume_complete: bool = False,
     settle_ns: int = SETTLE_NS,
+    retry_quarantined: bool = False,
+    register: bool = True,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Take what is complete under some places, after finishing what an earlier run left.
@@ -106,6 +109,8 @@ def ingest(
         definitions: Place of a DBC by binding: `can:<bus>` or `can:*`.
         assume_complete: Take files on disk without an upload manifest at once.
         settle_ns: Age from which a file without a manifest counts as complete.
+        retry_quarantined: Look again into what was quarantined, as after an upgrade.
+        register: Name the lake's tables in the catalogue at the end.
         progress: Told (stage, done, total).
 
     Raises:
@@ -114,7 +119,7 @@ def ingest(
         OSError: Storage failed; run it again.
     """
     started = time.monotonic()
-    job = _job(spark, settings, definitions, progress)
+    job = _job(spark, settings, definitions, progress=progress, retry_quarantined=retry_quarantined)
     _resume(job)
     found = discover(
         paths,
@@ -123,7 +128,7 @@ def ingest(
         settle_ns=settle_ns,
     )
     uploads = open_table(settings, bronze_uploads.NAME).to_pyarrow_table()
-    new = bronze_uploads.untouched(found, uploads)
+    new = bronze_uploads.untouched(found, uploads, retry_quarantined=retry_quarantined)
     job.tally.unchanged += len(found) - len(new)
     day = ingest_date or dt.datetime.now(dt.UTC).date()
     _note_pending(job, [item for item in new if item.pending], day)
@@ -135,7 +140,7 @@ def ingest(
         raise ContractViolation(
             f"{len(found)} objects in, {dict(job.tally.outcomes)} out", code="CONSERVATION"
         )
-    return _report(job, started)
+    return _report(job, started, register=register)
 
 
 def resume(
@@ -143,20 +148,23 @@ def resume(
     settings: Settings,
     *,
     definitions: Mapping[str, str] | None = None,
+    register: bool = True,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Finish every batch that was claimed and never ended; nothing if there is none."""
     started = time.monotonic()
-    job = _job(spark, settings, definitions, progress)
+    job = _job(spark, settings, definitions, progress=progress)
     _resume(job)
-    return _report(job, started)
+    return _report(job, started, register=register)
 
 
 def _job(
     spark: SparkSession,
     settings: Settings,
     definitions: Mapping[str, str] | None,
+    *,
     progress: Progress | None,
+    retry_quarantined: bool = False,
 ) -> _Job:
     from udfs.decode.source import open_source
 
@@ -166,11 +174,13 @@ def _job(
     for binding, place in (definitions or {}).items():
         with open_source(place, storage_options=settings.storage_options) as source:
             found[binding] = bytes(source.read_at(0, source.size))
-    return _Job(spark, settings, found, progress or (lambda _stage, _done, _total: None))
+    quiet: Progress = lambda _stage, _done, _total: None  # noqa: E731
+    return _Job(spark, settings, found, progress or quiet, retry_quarantined)
 
 
-def _report(job: _Job, started: float) -> IngestReport:
-    register_existing(job.spark, job.settings)
+def _report(job: _Job, started: float, *, register: bool) -> IngestReport:
+    if register:
+        register_existing(job.spark, job.settings)
     tally = job.tally
     return IngestReport(
         outcomes=dict(tally.outcomes),
@@ -277,7 +287,13 @@ def _claim(
     found: list[_Claim] = []
 
     def decide(uploads: pa.Table) -> Sequence[Row]:
-        verdicts = bronze_uploads.judge(pairs, uploads, now_ns=time.time_ns(), batch_id=resumed)
+        verdicts = bronze_uploads.judge(
+            pairs,
+            uploads,
+            now_ns=time.time_ns(),
+            batch_id=resumed,
+            retry_quarantined=job.retry_quarantined,
+        )
         members = sorted([*verdicts.recordings, *verdicts.definitions])
         name = content_hash({"members": members, "pipeline": pipeline_version()})
         if resumed and name != resumed:

@@ -97,13 +97,13 @@ class Tables:
 
     def of_channels(
         self, index: RecordingIndex, plans: Mapping[int, ChannelPlan]
-    ) -> dict[int, str]:
-        """Table of each channel."""
+    ) -> dict[int, str | None]:
+        """Table of each channel; None for a silent one whose schema has no table yet."""
         hashes = {schema.id: schema.hash for schema in index.schemas}
         return {
-            channel.id: self.names.get(hashes.get(channel.schema_id, ""), plans[channel.id].table)
-            if plans[channel.id].status == "DECODED"
-            else plans[channel.id].table
+            channel.id: plans[channel.id].table
+            if plans[channel.id].table in SILVER_KINDS
+            else self.names.get(hashes.get(channel.schema_id, ""))
             for channel in index.channels
         }
 
@@ -257,7 +257,7 @@ class Batch:
             rows.append(
                 bronze_rows.definition_row(data, name=name, encoding=row["format"], common=day)
             )
-        insert_new(self.settings, "bronze.schemas", rows, key="schema_hash")
+        insert_new(self.settings, "bronze.schemas", rows, key="schema_hash", fill="table_name")
 
     def _parts(
         self, taken: Sequence[Taken], failed: Mapping[str, Fault], decoded: Decoded

@@ -7,16 +7,20 @@ others by Spark alone: one engine writes one table. Spark's catalogue names them
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import and_
 from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.dataset as pads
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
 from pyspark.sql import DataFrame, SparkSession
 
-from contracts.errors import SchemaMismatchError
+from contracts.errors import ContractViolation, SchemaMismatchError
 from contracts.settings import Settings
 from contracts.tables import LAYERS, TABLES, TableContract, table_uri
 from spark_jobs.parts import statistics_columns
@@ -108,11 +112,15 @@ def ensure_table(spark: SparkSession, settings: Settings, contract: TableContrac
 
 
 def register_tables(spark: SparkSession, settings: Settings, names: Iterable[str]) -> list[str]:
-    """Name existing Delta tables in Spark's catalogue; gives the ones that were new to it."""
+    """Name existing Delta tables in Spark's catalogue; gives the ones that were new to it.
+
+    Raises:
+        ContractViolation: OTHER_LAKE, the names stand for the tables of another lake already.
+    """
     wanted = sorted(set(names))
     layers = sorted({name.split(".", 1)[0] for name in wanted})
     for layer in layers:
-        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {layer}").collect()
+        _claim_schema(spark, layer, spark_location(settings.lake_uri.rstrip("/")))
     known = {
         f"{layer}.{row.tableName}"
         for layer in layers
@@ -185,10 +193,35 @@ def read_arrow(
         filters: Conjunction of (column, operator, value), as pyarrow's Parquet filters.
         version: Latest by default.
     """
-    table = open_table(settings, name, version=version)
-    return table.to_pyarrow_table(
-        columns=list(columns) if columns else None, filters=list(filters) if filters else None
+    return arrow_dataset(settings, name, version=version).to_table(
+        columns=list(columns) if columns else None,
+        filter=pq.filters_to_expression(list(filters)) if filters else None,
     )
+
+
+def arrow_dataset(settings: Settings, name: str, *, version: int | None = None) -> pads.Dataset:
+    """A table as a dataset that filters and columns are pushed into; nothing is read yet.
+
+    delta-rs gives each file its statistics as string views, which pyarrow 25 can't compare with
+    strings: a filter on such a column fails. Only partition values are kept; within the files
+    Parquet's own statistics prune.
+    """
+    dataset = open_table(settings, name, version=version).to_pyarrow_dataset()
+    fragments = [
+        dataset.format.make_fragment(
+            fragment.path,
+            filesystem=fragment.filesystem,
+            partition_expression=_partition_values(fragment),
+        )
+        for fragment in dataset.get_fragments()
+    ]
+    return pads.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
+
+
+def _partition_values(fragment: pads.Fragment) -> pads.Expression:
+    values = pads.get_partition_keys(fragment.partition_expression)
+    expressions = [pads.field(name) == value for name, value in values.items()]
+    return reduce(and_, expressions, pads.scalar(True))
 
 
 def replace_rows(
@@ -258,30 +291,49 @@ def merge_rows(
 
 
 def insert_new(
-    settings: Settings, name: str, rows: Sequence[Mapping[str, Any]], *, key: str
+    settings: Settings,
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    key: str,
+    fill: str | None = None,
 ) -> None:
     """Insert the rows whose key the table does not have; the others are left as they are.
 
     For small tables that delta-rs writes.
 
+    Args:
+        settings: Where the lake is.
+        name: `layer.table`, one of the contracts.
+        rows: One a key.
+        key: Column that names a row.
+        fill: Column that is set in a row that is there, if it is null there and not here.
+
     Raises:
         CommitFailedError: Rivals changed the table again and again.
     """
+    columns = [key, fill] if fill else [key]
     for attempt in range(_INSERT_ATTEMPTS):
         table = open_table(settings, name)
-        known = set(table.to_pyarrow_table(columns=[key]).column(0).to_pylist())
-        new = {row[key]: dict(row) for row in rows if row[key] not in known}
+        known = {row[key]: row for row in table.to_pyarrow_table(columns=columns).to_pylist()}
+        new = [
+            dict(row)
+            for row in rows
+            if row[key] not in known
+            or (fill and known[row[key]][fill] is None and row[fill] is not None)
+        ]
         if not new:
             return
-        source = pa.Table.from_pylist(list(new.values()), schema=TABLES[name].schema)
         merger = table.merge(
-            source,
+            pa.Table.from_pylist(new, schema=TABLES[name].schema),
             predicate=f"target.{key} = source.{key}",
             source_alias="source",
             target_alias="target",
-        )
+        ).when_not_matched_insert_all()
+        if fill:
+            merger = merger.when_matched_update({fill: f"source.{fill}"})
         try:
-            merger.when_not_matched_insert_all().execute()
+            merger.execute()
         except CommitFailedError:
             if attempt + 1 == _INSERT_ATTEMPTS:
                 raise
@@ -305,6 +357,21 @@ def conformed(df: DataFrame, like: DataFrame) -> DataFrame:
         }
         raise SchemaMismatchError(f"columns (given, wanted) differ: {differing}")
     return df.select(*wanted)
+
+
+def _claim_schema(spark: SparkSession, layer: str, lake: str) -> None:
+    """Make the schema of a layer; its comment says whose tables it names."""
+    spark.sql(f"CREATE SCHEMA IF NOT EXISTS {layer} COMMENT '{_quoted(lake)}'").collect()
+    about = {row[0]: row[1] for row in spark.sql(f"DESCRIBE SCHEMA {layer}").collect()}
+    if not about.get("Comment"):
+        spark.sql(f"COMMENT ON SCHEMA {layer} IS '{_quoted(lake)}'").collect()
+    elif about["Comment"] != lake:
+        raise ContractViolation(
+            f"The schema {layer} of this Spark server names the tables of {about['Comment']}",
+            code="OTHER_LAKE",
+            uri=lake,
+            remedy="Give each lake a server with a home of its own",
+        )
 
 
 def _quoted(text: str) -> str:
