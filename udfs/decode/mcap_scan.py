@@ -113,7 +113,7 @@ def scan_file(source: Source) -> RecordingIndex:
     _inspect_units(source, scan)
     if scan.refused and not scan.units:
         raise scan.refused[0]
-    _check_statistics(scan)
+    _check_statistics(source, scan)
     return _index_of(source, scan)
 
 
@@ -412,20 +412,24 @@ def _check_end(source: Source, scan: _Scan, summary: Summary | None) -> None:
         what = "the data section differs from its checksum"
         lost = None if is_loose else 0
         scan.findings.append(Finding("DATA_CRC", what, loses=is_loose, lost_messages=lost))
-    if summary is not None and bytes(source.read_at(source.size - 8, 8)) == rec.MAGIC:
-        return
-    code, what = "NO_FOOTER", "the file ends without a footer"
-    at = scan.data_end
+    if _footer_end(source, scan.data_end) is None:
+        what = "the file ends without a footer"
+        scan.findings.append(Finding("NO_FOOTER", what, source.size))
+    elif bytes(source.read_at(source.size - len(rec.MAGIC), len(rec.MAGIC))) != rec.MAGIC:
+        what = "the file does not end with the magic bytes"
+        scan.findings.append(Finding("BAD_TRAILER", what, source.size))
+
+
+def _footer_end(source: Source, at: int) -> int | None:
+    """File offset behind the footer record, if the records from `at` lead to one."""
     while at + rec.HEAD_BYTES <= source.size:
         head = rec.head_at(source, at)
-        if head.op == rec.OP_FOOTER and head.end <= source.size:
-            code, what = "BAD_TRAILER", "the file does not end with the magic bytes"
-            break
+        if head.end > source.size:
+            return None
+        if head.op == rec.OP_FOOTER:
+            return head.end
         at = head.end
-    if code == "BAD_TRAILER" or not any(
-        f.code.endswith(("SUMMARY", "SUMMARY_CRC")) for f in scan.findings
-    ):
-        scan.findings.append(Finding(code, what, source.size))
+    return None
 
 
 def _crc_of(source: Source, end: int) -> int:
@@ -441,10 +445,15 @@ def _crc_of(source: Source, end: int) -> int:
 def _inspect_units(source: Source, scan: _Scan) -> None:
     """Look into the units whose channels or counts the file does not say."""
     named = {channel for unit in scan.units for channel in unit.channel_counts}
-    unknown = not named <= scan.channels.keys()
+    unknown = any(not _is_defined(scan, channel) for channel in named)
     for position, unit in enumerate(scan.units):
         if unknown or (not unit.channel_counts and unit.message_count != 0):
             scan.units[position] = _counted(source, scan, unit)
+
+
+def _is_defined(scan: _Scan, channel_id: int) -> bool:
+    channel = scan.channels.get(channel_id)
+    return channel is not None and (channel.schema_id == 0 or channel.schema_id in scan.schemas)
 
 
 def _counted(source: Source, scan: _Scan, unit: Unit) -> Unit:
@@ -478,36 +487,54 @@ def _add_definition(scan: _Scan, op: int, fields: rec.Fields, offset: int) -> No
         _add_channel(scan, rec.parse_channel(fields), offset)
 
 
-def _check_statistics(scan: _Scan) -> None:
+def _check_statistics(source: Source, scan: _Scan) -> None:
     """Compare what the file counts of itself with what was found, channel by channel.
 
-    What is missing is the loss of the damaged ranges, known together though not each alone.
+    Where they differ, every unit is counted by its content. What is missing then is the loss of
+    the damaged ranges, known together though not each alone.
     """
     claimed = scan.statistics
     if claimed is None:
         return
-    found = _totals(scan.units)
+    if _missing(scan, claimed) or not _agree(scan, claimed):
+        scan.units = [_counted(source, scan, unit) for unit in scan.units]
+    missing = _missing(scan, claimed)
+    unopened = [i for i, unit in enumerate(scan.units) if unit.message_count is None]
+    if len(unopened) == 1 and missing >= 0:
+        scan.units[unopened[0]] = attrs.evolve(scan.units[unopened[0]], message_count=missing)
+        missing = 0
+    elif unopened:
+        return  # units that do not open hide how many messages each of them holds
+    if missing or not _agree(scan, claimed):
+        found = claimed.message_count - missing
+        what = f"the file declares {claimed.message_count} messages, {found} are there"
+        lost = max(missing, 0)
+        scan.findings.append(Finding("COUNT_MISMATCH", what, loses=lost > 0, lost_messages=lost))
+    scan.findings = [_lossless(finding) for finding in scan.findings]
+    if missing > 0:
+        _attribute(scan, missing)
+    scan.ranges = [_without_loss(entry) for entry in scan.ranges]
+
+
+def _missing(scan: _Scan, claimed: rec.Statistics) -> int:
+    """Messages that the file counts and that are in no unit and no refused chunk."""
     refused = sum(entry.messages_declared or 0 for entry in scan.ranges)
-    wanted = {channel: n for channel, n in claimed.channel_counts.items() if n}
-    missing = claimed.message_count - sum(found.values()) - refused
-    if found == wanted and missing == 0:
-        scan.ranges = [_without_loss(entry) for entry in scan.ranges]
-        scan.findings = [_lossless(finding) for finding in scan.findings]
-        return
-    if any(unit.message_count is None for unit in scan.units):
-        return  # a unit that does not open hides how many messages it holds; decode counts
-    what = f"the file declares {claimed.message_count} messages, {sum(found.values())} are there"
-    if missing <= 0:
-        scan.findings.append(Finding("COUNT_MISMATCH", what))
-        return
-    scan.findings.append(Finding("COUNT_MISMATCH", what, loses=True, lost_messages=missing))
-    scan.findings = [_lossless(f) if f.lost_messages is None else f for f in scan.findings]
-    _attribute(scan, missing)
+    found = sum(unit.message_count or 0 for unit in scan.units)
+    return claimed.message_count - found - refused
+
+
+def _agree(scan: _Scan, claimed: rec.Statistics) -> bool:
+    """Whether every channel has as many messages as the file counts for it."""
+    if any(entry.messages_declared != 0 for entry in scan.ranges):
+        return True  # refused chunks and damaged ranges hide messages of some channel
+    if any(unit.message_count != sum(unit.channel_counts.values()) for unit in scan.units):
+        return True
+    return _totals(scan.units) == {c: n for c, n in claimed.channel_counts.items() if n}
 
 
 def _attribute(scan: _Scan, missing: int) -> None:
     """Enter the missing messages in the ledger: at the first damaged range of unknown loss."""
-    ranges = [_without_loss(entry) for entry in scan.ranges]
+    ranges = list(scan.ranges)
     suspects = [i for i, e in enumerate(scan.ranges) if e.messages_lost is None]
     suspects += [i for i, e in enumerate(scan.ranges) if e.reason_code == "UNKNOWN_RECORD"]
     if suspects:
@@ -537,7 +564,7 @@ def _without_loss(entry: LedgerEntry) -> LedgerEntry:
 
 def _lossless(finding: Finding) -> Finding:
     """The finding, its unknown loss now known to be counted elsewhere or nothing."""
-    if finding.lost_messages is not None:
+    if finding.lost_messages is not None or finding.code == "DATA_CRC":
         return finding
     return attrs.evolve(finding, loses=False, lost_messages=0)
 

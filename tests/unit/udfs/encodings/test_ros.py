@@ -218,7 +218,9 @@ def test_both_byte_orders_in_one_channel_keep_their_order():
     ]
     payloads[4] = b"\x00\x03" + payloads[4][2:]
     payloads[7] = b"\x00"
-    decoded = ros_decoder(schema_of("pkg/msg/T", "float64 x\nuint16 y\n")).decode(batch_of(payloads))
+    decoded = ros_decoder(schema_of("pkg/msg/T", "float64 x\nuint16 y\n")).decode(
+        batch_of(payloads)
+    )
     kept = [i for i in range(10) if i not in (4, 7)]
     assert decoded.index.tolist() == kept
     assert decoded.rows.to_pylist() == [{"x": i * 0.5, "y": i} for i in kept]
@@ -263,7 +265,8 @@ def test_numbers_get_types_that_delta_and_spark_have():
         "not a field at all!\n",
         "int32 a\nint32 a\n",
         "float64[99999999999] big\n",
-        "float64[1000000] a\nfloat64[1000000] b\n" + "".join(f"float64[1000000] c{i}\n" for i in range(9)),
+        "float64[1000000] a\nfloat64[1000000] b\n"
+        + "".join(f"float64[1000000] c{i}\n" for i in range(9)),
         "wstring w\n",
     ],
 )
@@ -288,7 +291,7 @@ def test_comments_constants_defaults_and_bounds_are_understood():
     """The whole grammar of .msg files: only fields become columns."""
     text = (
         "# head\nint32 LIMIT=5 # five\nstring NAME = a # b\r\n"
-        "string<=10 name \"x # y\"\nint32[<=3] few [1, 2]\nstring<=4[<=2] tags\n\n  float32 x 1.5\n"
+        'string<=10 name "x # y"\nint32[<=3] few [1, 2]\nstring<=4[<=2] tags\n\n  float32 x 1.5\n'
     )
     root = parse_definition(text, name="pkg/msg/T")
     assert [name for name, _ in root.fields] == ["name", "few", "tags", "x"]
