@@ -50,6 +50,11 @@ class Actor:
     look: int
     trajectory: Trajectory
 
+    @property
+    def parked(self) -> bool:
+        """Whether it never moves."""
+        return not self.trajectory.speed_m_s.any()
+
 
 def draw_size(class_name: ClassName, *, rng: np.random.Generator) -> Size:
     """Draw the dimensions of a road user of a class, to the centimetre."""

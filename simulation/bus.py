@@ -56,14 +56,14 @@ def write_bus(plan: DrivePlan, *, path: Path) -> None:
     clock = plan.clocks[RECORDER]
     start_ns = int(clock.exact_stamp(np.array([plan.t_start_ns]))[0]) - clock.jitter_ns
     with MDF(version="4.10") as mdf:
-        header = mdf._mdf.header  # noqa: SLF001 (the public setter rounds to 256 ns)
+        header = mdf.header  # the setter of its start time rounds to 256 ns
         header.abs_time = start_ns
         header.tz_offset = header.daylight_save_time = 0
         header.time_flags = v4_constants.FLAG_HD_TIME_OFFSET_VALID
         header.comment = _header_comment(plan)
         _append_frames(mdf, plan, start_ns=start_ns)
         _append_signals(mdf, plan, start_ns=start_ns)
-        mdf._mdf.file_history = [_history(start_ns)]  # noqa: SLF001
+        mdf.file_history[:] = [_history(start_ns)]  # not that of the attachment, stamped now
         mdf.save(path, overwrite=True, compression=_COMPRESSION, add_history_block=False)
 
 
@@ -122,7 +122,7 @@ def _append_frames(mdf: MDF, plan: DrivePlan, *, start_ns: int) -> None:
         comment="CAN frames of the vehicle bus",
         common_timebase=True,
     )
-    group = mdf._mdf.groups[-1].channel_group  # noqa: SLF001
+    group = mdf.groups[-1].channel_group
     group.flags |= v4_constants.FLAG_CG_BUS_EVENT | v4_constants.FLAG_CG_PLAIN_BUS_EVENT
     group.path_separator = ord(".")
 

@@ -165,7 +165,7 @@ def _write_drive(
 
 
 def _manifest_entry(path: Path, *, folder: Path) -> dict[str, Any]:
-    """Name, size and hash of one file; what stands before the first dot or slash names the recorder."""
+    """Name, size and hash of one file; its name up to a dot or slash is that of the recorder."""
     relative = path.relative_to(folder)
     return {
         "path": relative.as_posix(),

@@ -24,6 +24,8 @@ from simulation.road import (
 
 SHIFT = 4
 VIEW_M = 150.0
+_FIRST_M = 3.2
+"""Nearer ground lies below the image; to begin with it would only cost clipping."""
 
 GRASS: Colour = (0.22, 0.38, 0.30)
 _ASPHALT: Colour = (0.30, 0.29, 0.28)
@@ -32,8 +34,11 @@ _CYCLE_STRIP: Colour = (0.28, 0.28, 0.42)
 _PAINT: Colour = (0.88, 0.88, 0.88)
 _KERB: Colour = (0.66, 0.67, 0.68)
 _LIMIT_PX = 1 << 14
+_DASH_EVERY_M = 9.0
 
 Polygon = tuple[FloatArray, Colour]
+Line = tuple[FloatArray, FloatArray]
+"""Points of the centre line and the directions to its left."""
 
 
 def draw_polygon(image: np.ndarray, points_px: FloatArray, colour: tuple[float, ...]) -> None:
@@ -61,23 +66,27 @@ def draw_ground(image: np.ndarray, *, road: Road, ego: Trajectory, camera: Camer
     last = min(s_ego + VIEW_M, road.centre.length_m)
     for points_world, colour in _polygons(road, s_ego=s_ego, last=last):
         clipped = clip_polygon(camera_from_world(points_world, ego=ego))
-        if len(clipped) > 2:  # noqa: PLR2004
+        if len(clipped) > 2:
             draw_polygon(image, camera.project(clipped), tuple(255.0 * np.array(colour)))
 
 
 def _polygons(road: Road, *, s_ego: float, last: float) -> Iterator[Polygon]:
     """Everything on the ground near the ego, in drawing order."""
-    s_m = np.concatenate([np.arange(s_ego, s_ego + 40, 2.0), np.arange(s_ego + 40, last, 5.0)])
+    first = s_ego + _FIRST_M
+    s_m = np.concatenate([np.arange(first, first + 40, 2.0), np.arange(first + 40, last, 5.0)])
     for junction in road.junctions_m:
         if s_ego - 20 < junction < last:
             yield _cross_band(road, junction, half_m=JUNCTION_HALF_WIDTH_M + 3.0, colour=_PAVEMENT)
+    line = road.frame_at(s_m)
     for side in (-1.0, 1.0):
-        yield _band(road, s_m, side * KERB_M, side * SIDEWALK_END_M, _PAVEMENT)
-    yield _band(road, s_m, -KERB_M - 0.15, KERB_M + 0.15, _KERB)
-    yield _band(road, s_m, -KERB_M, KERB_M, _ASPHALT)
+        yield _band(line, side * KERB_M, side * SIDEWALK_END_M, _PAVEMENT)
+    yield _band(line, -KERB_M - 0.15, KERB_M + 0.15, _KERB)
+    yield _band(line, -KERB_M, KERB_M, _ASPHALT)
     for side in (-1.0, 1.0):
-        yield _band(road, s_m, side * (CARRIAGEWAY_M + 0.1), side * 8.5, _CYCLE_STRIP)
-    yield from _lines(road, s_m=s_m, s_ego=s_ego)
+        yield _band(line, side * (CARRIAGEWAY_M + 0.1), side * 8.5, _CYCLE_STRIP)
+    for d_m in (-CARRIAGEWAY_M, CARRIAGEWAY_M, -0.12, 0.12):
+        yield _band(line, d_m - 0.07, d_m + 0.07, _PAINT)
+    yield from _dashes(road, s_ego=s_ego, last=float(s_m[-1]))
     for junction in road.junctions_m:
         if s_ego - 20 < junction < last:
             yield from _junction(road, junction)
@@ -86,24 +95,23 @@ def _polygons(road: Road, *, s_ego: float, last: float) -> Iterator[Polygon]:
             yield from _crossing(road, crossing)
 
 
-def _lines(road: Road, *, s_m: FloatArray, s_ego: float) -> Iterator[Polygon]:
-    """Edge lines, the double line in the middle, the dashes between lanes of one direction."""
-    for d_m in (-CARRIAGEWAY_M, CARRIAGEWAY_M, -0.12, 0.12):
-        yield _band(road, s_m, d_m - 0.07, d_m + 0.07, _PAINT)
-    first = np.floor(s_ego / 9.0) * 9.0
-    for start in np.arange(first, min(first + 100.0, s_m[-1] - 4.0), 9.0):
-        dash = np.array([start, start + 1.5, start + 3.0])
+def _dashes(road: Road, *, s_ego: float, last: float) -> Iterator[Polygon]:
+    """The dashes between the lanes of one direction."""
+    first = np.floor(s_ego / _DASH_EVERY_M) * _DASH_EVERY_M
+    starts = np.arange(first, min(first + 100.0, last - 4.0), _DASH_EVERY_M)
+    points, lefts = road.frame_at(starts[:, None] + np.array([0.0, 1.5, 3.0]))
+    for line in zip(points, lefts, strict=True):
         for d_m in (-LANE_WIDTH_M, LANE_WIDTH_M):
-            yield _band(road, dash, d_m - 0.07, d_m + 0.07, _PAINT)
+            yield _band(line, d_m - 0.07, d_m + 0.07, _PAINT)
 
 
 def _crossing(road: Road, s_m: float) -> Iterator[Polygon]:
     """A zebra crossing with its stop line on the ego's side."""
-    along = np.array([s_m - CROSSING_HALF_WIDTH_M, s_m + CROSSING_HALF_WIDTH_M])
+    near, far = s_m - CROSSING_HALF_WIDTH_M, s_m + CROSSING_HALF_WIDTH_M
+    along = road.frame_at([near, far])
     for d_m in np.arange(-KERB_M + 0.4, KERB_M - 0.4, 1.0):
-        yield _band(road, along, d_m, d_m + 0.5, _PAINT)
-    stop = np.array([s_m - CROSSING_HALF_WIDTH_M - 1.0, s_m - CROSSING_HALF_WIDTH_M - 0.6])
-    yield _band(road, stop, -CARRIAGEWAY_M, -0.3, _PAINT)
+        yield _band(along, d_m, d_m + 0.5, _PAINT)
+    yield _band(road.frame_at([near - 1.0, near - 0.6]), -CARRIAGEWAY_M, -0.3, _PAINT)
 
 
 def _junction(road: Road, s_m: float) -> Iterator[Polygon]:
@@ -129,11 +137,10 @@ def _cross_band(road: Road, s_m: float, *, half_m: float, colour: Colour) -> Pol
     return _flat(corners), colour
 
 
-def _band(road: Road, s_m: FloatArray, d0_m: float, d1_m: float, colour: Colour) -> Polygon:
-    """A strip along the road between two distances from its centre line."""
-    left = road.xy_from_sd(s_m, np.full(len(s_m), d0_m))
-    right = road.xy_from_sd(s_m, np.full(len(s_m), d1_m))
-    return _flat(np.concatenate([left, right[::-1]])), colour
+def _band(line: Line, d0_m: float, d1_m: float, colour: Colour) -> Polygon:
+    """A strip along a piece of road between two distances from its centre line."""
+    points, left = line
+    return _flat(np.concatenate([points + d0_m * left, (points + d1_m * left)[::-1]])), colour
 
 
 def _flat(xy: FloatArray) -> FloatArray:

@@ -44,15 +44,18 @@ class Atmosphere:
 _BY_LIGHT = {
     "day": Atmosphere(
         ambient=(0.52, 0.50, 0.48), sun=(0.46, 0.50, 0.52), zenith=(0.86, 0.62, 0.38),
-        horizon=(0.93, 0.88, 0.82), haze_1_m=0.0012, headlights=0.0, lamps=0.0, glow=0.15, noise=1.8,
+        horizon=(0.93, 0.88, 0.82), haze_1_m=0.0012,
+        headlights=0.0, lamps=0.0, glow=0.15, noise=1.8,
     ),
     "dusk": Atmosphere(
         ambient=(0.36, 0.30, 0.29), sun=(0.05, 0.10, 0.16), zenith=(0.45, 0.28, 0.20),
-        horizon=(0.42, 0.55, 0.78), haze_1_m=0.002, headlights=0.35, lamps=0.25, glow=0.7, noise=3.0,
+        horizon=(0.42, 0.55, 0.78), haze_1_m=0.002,
+        headlights=0.35, lamps=0.25, glow=0.7, noise=3.0,
     ),
     "night": Atmosphere(
         ambient=(0.115, 0.095, 0.085), sun=(0.0, 0.0, 0.0), zenith=(0.07, 0.045, 0.035),
-        horizon=(0.12, 0.09, 0.08), haze_1_m=0.002, headlights=1.0, lamps=0.45, glow=1.0, noise=4.5,
+        horizon=(0.12, 0.09, 0.08), haze_1_m=0.002,
+        headlights=1.0, lamps=0.45, glow=1.0, noise=4.5,
     ),
 }  # fmt: skip
 

@@ -1,7 +1,8 @@
 """What things look like: small meshes of quadrilaterals for road users, houses, trees and lamps.
 
-A mesh stands on the ground at its own origin, x forward. Its quads are drawn in order (a decal after
-the face it lies on); quads that face away are left out. Colours are blue, green, red in [0, 1].
+A mesh stands on the ground at its own origin, x forward. Its quads are drawn in order, a decal
+after the face it lies on; quads that face away are left out. Colours are blue, green, red in
+[0, 1].
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from simulation.actors import ClassName, Size
 from simulation.road import FloatArray
 
 Colour = tuple[float, float, float]
+
+BRAKING, PARKED = 1, 2
+"""Looks of a vehicle besides the ordinary one: its brake lights shine, or none of its lights do."""
 
 _CAR_PAINTS: tuple[Colour, ...] = (
     (0.80, 0.80, 0.82),
@@ -105,13 +109,20 @@ def actor_mesh(class_name: ClassName, *, size: Size, look: int, variant: int) ->
         class_name: What it is.
         size: Its outer dimensions; the mesh fills them.
         look: Picks colours.
-        variant: Of vehicles 1 = braking, 0 = not; of people the phase of the step, 0 or 1.
+        variant: Of vehicles `BRAKING`, `PARKED` or 0; of people the phase of the step, 0 or 1.
 
     Returns:
-        The mesh, origin on the ground at the centre of the footprint.
+        The mesh, origin on the ground at the centre of the footprint; it fills the size exactly.
     """
     makers = {"car": _car, "truck": _truck, "pedestrian": _pedestrian, "cyclist": _cyclist}
-    return makers[class_name](size, look, variant)
+    mesh = makers[class_name](size, look, variant)
+    points = mesh.quads.reshape(-1, 3)
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent = np.array([size.length_m, size.width_m, size.height_m])
+    middle = (low + high) / 2 * np.array([1.0, 1.0, 0.0]) + low * np.array([0.0, 0.0, 1.0])
+    fitted = (mesh.quads - middle) * extent / (high - low)
+    glow = np.zeros_like(mesh.glow) if variant == PARKED else mesh.glow
+    return Mesh(fitted, mesh.colours, glow, mesh.part)
 
 
 def house_mesh(*, length_m: float, width_m: float, height_m: float, look: int) -> Mesh:
@@ -177,7 +188,7 @@ def _car(size: Size, look: int, variant: int) -> Mesh:
         builder.add(_decal(face, (0.02, 0.98), (0.0, 0.22)), (0.12, 0.12, 0.12))
         builder.add(_decal(face, (0.36, 0.64), (0.26, 0.46)), _PLATE)
     builder.add(_decal(front, (0.25, 0.75), (0.55, 0.78)), (0.08, 0.08, 0.08))
-    _vehicle_lights(builder, front=front, rear=rear, braking=variant == 1, band=(0.6, 0.88))
+    _vehicle_lights(builder, front=front, rear=rear, braking=variant == BRAKING, band=(0.6, 0.88))
     for face in (left, right):
         builder.add(_decal(face, (0.0, 1.0), (0.0, 0.12)), (0.1, 0.1, 0.1))
     for sign in (-1.0, 1.0):
@@ -233,7 +244,9 @@ def _truck(size: Size, look: int, variant: int) -> Mesh:
     back = _box((-half - 0.01, -side, 0.6), (-half + 0.1, side, 0.92))[2]
     builder.add(back, (0.1, 0.1, 0.1))
     for u in ((0.02, 0.16), (0.84, 0.98)):
-        builder.add(_decal(back, u, (0.15, 0.85)), _RED_LIGHT, glow=1.0 if variant == 1 else 0.45)
+        builder.add(
+            _decal(back, u, (0.15, 0.85)), _RED_LIGHT, glow=1.0 if variant == BRAKING else 0.45
+        )
     for sign in (-1.0, 1.0):
         for x in (-half + 1.1, -half + 2.2):
             _wheel(builder, x=x, y=sign * side, radius=0.48)

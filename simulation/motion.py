@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 
 from contracts.recording import Int64Array
 from simulation.road import FloatArray, Path
@@ -46,11 +47,16 @@ class Trajectory:
     road_d_m: FloatArray
 
     @property
+    def table(self) -> FloatArray:
+        """(N, 9) all states but the times, in the order of the attributes."""
+        return np.stack([getattr(self, name) for name in _STATES], axis=-1)
+
+    @property
     def steering_angle_rad(self) -> FloatArray:
         """(N,) angle of the steering wheel, positive to the left (single-track model)."""
         return STEERING_RATIO * np.arctan(WHEELBASE_M * self.curvature_1_m)
 
-    def at(self, t_ns: Int64Array) -> Trajectory:
+    def at(self, t_ns: npt.ArrayLike) -> Trajectory:
         """Interpolate linearly at some times, which is the definition of the truth between samples.
 
         Args:
@@ -59,12 +65,65 @@ class Trajectory:
         Returns:
             The states at these times.
         """
-        t_ns = np.asarray(t_ns, dtype=np.int64)
-        # Elapsed time: float64 holds it exactly, UTC nanoseconds it does not.
-        elapsed = (t_ns - self.t_ns[0]).astype(np.float64)
-        knots = (self.t_ns - self.t_ns[0]).astype(np.float64)
-        columns = attrs.astuple(self, recurse=False)[1:]
-        return Trajectory(t_ns, *(np.interp(elapsed, knots, column) for column in columns))
+        times = np.asarray(t_ns, dtype=np.int64)
+        row, share = grid_position(times, first_ns=int(self.t_ns[0]), count=len(self.t_ns))
+        columns = (getattr(self, name) for name in _STATES)
+        return Trajectory(
+            times, *(column[row] + (column[row + 1] - column[row]) * share for column in columns)
+        )
+
+
+_STATES = tuple(field.name for field in attrs.fields(Trajectory))[1:]
+
+
+@attrs.frozen(eq=False)
+class Motions:
+    """The trajectories of many road users on one grid, to look them up all at once.
+
+    Attributes:
+        first_ns: First time of the grid, UTC.
+        tables: (A, N, 9) float64, a `Trajectory.table` for each.
+    """
+
+    first_ns: int
+    tables: FloatArray
+
+    def at(self, t_ns: int) -> Trajectory:
+        """States of all at one instant, linear between samples.
+
+        Args:
+            t_ns: The instant, UTC.
+
+        Returns:
+            States whose arrays are (A,): one entry for each road user.
+        """
+        times = np.full(len(self.tables), t_ns, dtype=np.int64)
+        row, share = grid_position(times[:1], first_ns=self.first_ns, count=self.tables.shape[1])
+        before, after = self.tables[:, row[0]], self.tables[:, row[0] + 1]
+        return Trajectory(times, *(before + (after - before) * share[0]).T)
+
+
+def motions_of(trajectories: Sequence[Trajectory]) -> Motions:
+    """Stack trajectories that share their grid; at least one."""
+    tables = np.stack([trajectory.table for trajectory in trajectories])
+    return Motions(int(trajectories[0].t_ns[0]), tables)
+
+
+def grid_position(t_ns: Int64Array, *, first_ns: int, count: int) -> tuple[Int64Array, FloatArray]:
+    """Place times between the samples of a 100 Hz grid.
+
+    Args:
+        t_ns: (M,) int64 UTC.
+        first_ns: First time of the grid.
+        count: Samples of the grid.
+
+    Returns:
+        (M,) the sample before, and (M,) the share of the way to the one after; times beyond the
+        ends of the grid get the state at the end.
+    """
+    elapsed = np.clip(t_ns - first_ns, 0, (count - 1) * GRID_NS)
+    row = np.minimum(elapsed // GRID_NS, count - 2)
+    return row, (elapsed - row * GRID_NS) / GRID_NS
 
 
 def time_grid(t_start_ns: int, *, t_end_ns: int) -> Int64Array:

@@ -9,7 +9,14 @@ import numpy as np
 
 from simulation.actors import EGO_FRONT_M, Actor
 from simulation.clocks import RecorderClock, draw_clocks
-from simulation.motion import Trajectory, drive_along, speed_from_knots, time_grid
+from simulation.motion import (
+    Motions,
+    Trajectory,
+    drive_along,
+    motions_of,
+    speed_from_knots,
+    time_grid,
+)
 from simulation.random_streams import random_stream
 from simulation.road import Path, Road, lay_centre_line, path_beside
 from simulation.scenarios import Scenario, find_scenarios
@@ -44,6 +51,7 @@ class DrivePlan:
         scenery: What stands beside it.
         ego: The ego's trajectory (with a margin of a second at either end).
         actors: The other road users.
+        motions: Their trajectories, in the same order.
         scenarios: What happens.
         clocks: The clock of each recorder.
     """
@@ -59,6 +67,7 @@ class DrivePlan:
     scenery: Scenery
     ego: Trajectory
     actors: tuple[Actor, ...]
+    motions: Motions
     scenarios: tuple[Scenario, ...]
     clocks: dict[str, RecorderClock]
 
@@ -106,6 +115,7 @@ def plan_drive(*, seed: int, index: int, seconds: float) -> DrivePlan:
         scenery=build_scenery(road, first_m=60.0, last_m=stage.ego_s_m(seconds) + 140.0, rng=rng),
         ego=ego,
         actors=actors,
+        motions=motions_of([actor.trajectory for actor in actors]),
         scenarios=find_scenarios(ego, actors=actors, t_start_ns=t_start_ns, t_end_ns=t_end_ns),
         clocks=draw_clocks(seed, drive_id=drive_id, t_start_ns=t_start_ns),
     )

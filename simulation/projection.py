@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from simulation.rig import Camera
@@ -45,6 +46,10 @@ def clip_polygon(points_camera: FloatArray) -> FloatArray:
         (M, 3) corners; M may be 0.
     """
     depth = points_camera[:, 2] - NEAR_M
+    if depth.min() >= 0:
+        return points_camera
+    if depth.max() < 0:
+        return np.empty((0, 3))
     following = np.roll(points_camera, -1, axis=0)
     next_depth = np.roll(depth, -1)
     kept: list[FloatArray] = []
@@ -80,10 +85,10 @@ def box_outline_points(corners_camera: FloatArray, *, camera: Camera) -> FloatAr
 def clipped_box2d(
     outline: FloatArray, *, camera: Camera
 ) -> tuple[float, float, float, float] | None:
-    """The axis-aligned box around an outline, clipped to the image.
+    """The axis-aligned box around the part of an outline that lies inside the image.
 
     Args:
-        outline: (M, 2) pixels.
+        outline: (M, 2) pixels; their convex hull counts.
         camera: The camera.
 
     Returns:
@@ -91,9 +96,11 @@ def clipped_box2d(
     """
     if len(outline) == 0:
         return None
-    limit = np.array([camera.width, camera.height], dtype=np.float64)
-    low = np.clip(outline.min(axis=0), 0.0, limit)
-    high = np.clip(outline.max(axis=0), 0.0, limit)
-    if (high - low).min() <= 0:
+    hull = cv2.convexHull(outline.astype(np.float32))
+    width, height = camera.width, camera.height
+    image = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
+    area, inside = cv2.intersectConvexConvex(hull, image)
+    if area <= 0:
         return None
+    low, high = inside[:, 0].min(axis=0), inside[:, 0].max(axis=0)
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])

@@ -25,6 +25,7 @@ _NOISE_MARGIN_PX = 64
 _GLOW_SCALE = 4
 _GLOW_SHOWS = 0.3
 _SHADOW = 0.42
+_SHADOW_GROWTH = 1.08
 _RAIN_STREAKS = 130
 
 Hulls = dict[int, list[np.ndarray]]
@@ -57,6 +58,8 @@ class Renderer:
         self.plan = plan
         self.camera = camera
         self.scene = Scene(plan)
+        sizes = [(one.size.length_m, one.size.width_m, 0.0) for one in plan.actors]
+        self.footprints = _SHADOW_GROWTH * np.array(sizes)
         self.atmosphere = atmosphere_of(plan.conditions)
         self.sky, self.light, self.haze = backdrop(camera, atmosphere=self.atmosphere)
         shape = (camera.height + _NOISE_MARGIN_PX, camera.width + _NOISE_MARGIN_PX, 3)
@@ -73,7 +76,7 @@ class Renderer:
         Returns:
             The image, and how much of each road user shows.
         """
-        ego = self.plan.ego.at(np.array([t_ns]))
+        ego = self.plan.ego.at([t_ns])
         image = self._ground(ego, t_ns=t_ns)
         quads = self.scene.seen_from(ego, t_ns=t_ns)
         owner, hulls = self._draw(image, quads)
@@ -118,17 +121,16 @@ class Renderer:
     def _shadow_mask(self, ego: Trajectory, *, t_ns: int) -> np.ndarray:
         """(H, W) uint8, not 0 where a road user shades the ground under it."""
         mask = np.zeros((self.camera.height, self.camera.width), np.uint8)
-        for actor in self.plan.actors:
-            state = actor.trajectory.at(np.array([t_ns]))
-            place = np.array([[state.x_m[0], state.y_m[0], 0.0]])
-            footprint = 1.08 * np.array([[actor.size.length_m, actor.size.width_m, 0.0]])
-            corners = box_corners(place, yaw_rad=state.yaw_rad, size_m=footprint)[0, :4]
-            seen = camera_from_world(corners, ego=ego)
-            if 0 < seen[:, 2].max() < VIEW_M:
-                clipped = clip_polygon(seen)
-                if len(clipped) >= _TRIANGLE:
-                    points = _fixed(self.camera.project(clipped))
-                    cv2.fillConvexPoly(mask, points, 1, cv2.LINE_8, SHIFT)
+        states = self.plan.motions.at(t_ns)
+        places = np.stack([states.x_m, states.y_m, np.zeros(len(states.t_ns))], -1)
+        corners = box_corners(places, yaw_rad=states.yaw_rad, size_m=self.footprints)[:, :4]
+        seen = camera_from_world(corners, ego=ego)
+        deepest = seen[:, :, 2].max(axis=1)
+        for row in np.flatnonzero((deepest > 0) & (deepest < VIEW_M)):
+            clipped = clip_polygon(seen[row])
+            if len(clipped) >= _TRIANGLE:
+                points = _fixed(self.camera.project(clipped))
+                cv2.fillConvexPoly(mask, points, 1, cv2.LINE_8, SHIFT)
         return mask
 
     def _draw(self, image: np.ndarray, quads: Quads) -> tuple[np.ndarray, Hulls]:
@@ -181,7 +183,7 @@ class Renderer:
 
     def _add_glow(self, image: np.ndarray, quads: Quads, *, owner: np.ndarray) -> np.ndarray:
         """Add the light around lamps that show."""
-        if self.atmosphere.glow < 0.5:  # noqa: PLR2004
+        if self.atmosphere.glow < 0.5:
             return image
         height, width = image.shape[:2]
         lit = quads.take(quads.glow > _GLOW_SHOWS)
@@ -259,7 +261,7 @@ def _with_rain(image: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
     lines = np.rint(np.stack([start, end], 1)).astype(np.int32)
     streaks = image.copy()
     tone = float(image.mean()) * 0.5 + 90.0
-    cv2.polylines(streaks, list(lines), False, (tone, tone, tone), 1, cv2.LINE_AA)  # noqa: FBT003
+    cv2.polylines(streaks, list(lines), False, (tone, tone, tone), 1, cv2.LINE_AA)
     return cv2.addWeighted(image, 0.6, streaks, 0.4, 0.0)
 
 

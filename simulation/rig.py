@@ -1,7 +1,7 @@
 """The sensors on the ego vehicle: where they sit, how they look, how often they fire.
 
-`base_link` is the middle of the rear axle on the ground: x forward, y left, z up (REP-103, REP-105).
-The camera's frame is optical: z forward, x right, y down.
+`base_link` is the middle of the rear axle on the ground: x forward, y left, z up (REP-103,
+REP-105). The camera's frame is optical: z forward, x right, y down.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ CAMERA_MOUNT = Mount("camera_front", (1.9, 0.0, 1.4), OPTICAL_XYZW)
 LIDAR_MOUNT = Mount("lidar_top", (1.3, 0.0, 1.95))
 IMU_MOUNT = Mount("imu", (0.0, 0.0, 0.5))
 GNSS_MOUNT = Mount("gnss", (0.4, 0.0, 1.6))
+_CAMERA_XYZ_M = np.array(CAMERA_MOUNT.xyz_m)
+_BASE_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 MOUNTS = (CAMERA_MOUNT, LIDAR_MOUNT, IMU_MOUNT, GNSS_MOUNT)
 
 
@@ -57,8 +59,8 @@ class Camera:
         Returns:
             (..., 2) float64 pixels.
         """
-        x, y, z = np.moveaxis(points_camera, -1, 0)
-        return np.stack([self.focal_px * x / z + self.cx, self.focal_px * y / z + self.cy], -1)
+        scaled = self.focal_px * points_camera[..., :2] / points_camera[..., 2:]
+        return scaled + np.array([self.cx, self.cy])
 
 
 def camera_of_size(size: tuple[int, int]) -> Camera:
@@ -86,8 +88,8 @@ def base_from_world(points_world: FloatArray, *, ego: Trajectory) -> FloatArray:
         (..., 3) float64.
     """
     cos, sin = np.cos(ego.yaw_rad[0]), np.sin(ego.yaw_rad[0])
-    x, y = points_world[..., 0] - ego.x_m[0], points_world[..., 1] - ego.y_m[0]
-    return np.stack([cos * x + sin * y, cos * y - sin * x, points_world[..., 2]], -1)
+    world_from_base = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    return (points_world - np.array([ego.x_m[0], ego.y_m[0], 0.0])) @ world_from_base
 
 
 def camera_from_base(points_base: FloatArray) -> FloatArray:
@@ -99,8 +101,7 @@ def camera_from_base(points_base: FloatArray) -> FloatArray:
     Returns:
         (..., 3) float64: right, down, forward.
     """
-    x, y, z = np.moveaxis(points_base - np.array(CAMERA_MOUNT.xyz_m), -1, 0)
-    return np.stack([-y, -z, x], -1)
+    return (points_base - _CAMERA_XYZ_M) @ _BASE_FROM_OPTICAL
 
 
 def camera_from_world(points_world: FloatArray, *, ego: Trajectory) -> FloatArray:

@@ -55,14 +55,16 @@ class Path:
         """Give the points at some lengths along the path, linear between samples.
 
         Args:
-            u_m: (M,) metres from the start of the path, within [0, length_m].
+            u_m: (M,) metres from the start of the path; beyond its ends the end is given.
 
         Returns:
             The M points.
         """
-        knots = np.arange(len(self.x_m)) * STEP_M
-        columns = attrs.astuple(self, recurse=False)
-        return Path(*(np.interp(u_m, knots, column) for column in columns))
+        scaled = np.clip(np.asarray(u_m, dtype=np.float64) / STEP_M, 0.0, len(self.x_m) - 1)
+        row = np.minimum(scaled.astype(np.int64), len(self.x_m) - 2)
+        share = scaled - row
+        columns = (getattr(self, field.name) for field in attrs.fields(Path))
+        return Path(*(column[row] + (column[row + 1] - column[row]) * share for column in columns))
 
     def u_from_road_s(self, road_s_m: float) -> float:
         """Length along the path at which a position of the road is reached."""
@@ -84,6 +86,19 @@ class Road:
     crossings_m: tuple[float, ...] = ()
     junctions_m: tuple[float, ...] = ()
 
+    def frame_at(self, s_m: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Points of the centre line and the directions to its left.
+
+        Args:
+            s_m: (N,) metres along the centre line.
+
+        Returns:
+            (N, 2) float64 points and (N, 2) float64 unit vectors.
+        """
+        at = self.centre.at(s_m)
+        point = np.stack([at.x_m, at.y_m], -1)
+        return point, np.stack([-np.sin(at.yaw_rad), np.cos(at.yaw_rad)], -1)
+
     def xy_from_sd(self, s_m: npt.ArrayLike, d_m: npt.ArrayLike) -> FloatArray:
         """World positions of road coordinates.
 
@@ -94,8 +109,8 @@ class Road:
         Returns:
             (N, 2) float64 x and y.
         """
-        at = self.centre.at(s_m)
-        return np.stack([at.x_m - d_m * np.sin(at.yaw_rad), at.y_m + d_m * np.cos(at.yaw_rad)], -1)
+        point, left = self.frame_at(s_m)
+        return point + np.asarray(d_m)[..., None] * left
 
     def near_feature(self, s_m: float, *, margin_m: float) -> bool:
         """Whether a crossing or a junction is within `margin_m` of a position."""

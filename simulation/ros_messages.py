@@ -71,7 +71,7 @@ class RosMessages:
             added |= get_types_from_msg(text, name)
         self.typestore.register(added)
 
-    def encode(self, message: Any) -> bytes:  # noqa: ANN401
+    def encode(self, message: Any) -> bytes:
         """Serialise a message."""
         name = message.__msgtype__
         if self.ros == 1:
@@ -244,7 +244,7 @@ class RosMessages:
             )
         )
 
-    def _detection(self, one: Detection, header: Any) -> Any:  # noqa: ANN401
+    def _detection(self, one: Detection, header: Any) -> Any:
         """One tracked object."""
         pose = self._pose(one.xyz_m, one.yaw_rad)
         hypothesis = self._new(
@@ -266,31 +266,31 @@ class RosMessages:
             id=str(one.track_id),
         )
 
-    def _new(self, type_name: str, **fields: Any) -> Any:  # noqa: ANN401
+    def _new(self, type_name: str, **fields: Any) -> Any:
         return self.typestore.types[type_name](**fields)
 
-    def _time(self, t_ns: int) -> Any:  # noqa: ANN401
+    def _time(self, t_ns: int) -> Any:
         seconds, nanoseconds = divmod(int(t_ns), 1_000_000_000)
         return self._new("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
 
-    def _header(self, stamp_ns: int, frame_id: str, sequence: int) -> Any:  # noqa: ANN401
+    def _header(self, stamp_ns: int, frame_id: str, sequence: int) -> Any:
         extra = {"seq": sequence} if self.ros == 1 else {}
         return self._new(
             "std_msgs/msg/Header", stamp=self._time(stamp_ns), frame_id=frame_id, **extra
         )
 
-    def _vector(self, xyz: Sequence[float] | FloatArray) -> Any:  # noqa: ANN401
+    def _vector(self, xyz: Sequence[float] | FloatArray) -> Any:
         x, y, z = (float(value) for value in xyz)
         return self._new("geometry_msgs/msg/Vector3", x=x, y=y, z=z)
 
-    def _quaternion(self, xyzw: Sequence[float]) -> Any:  # noqa: ANN401
+    def _quaternion(self, xyzw: Sequence[float]) -> Any:
         x, y, z, w = xyzw
         return self._new("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
 
-    def _heading(self, yaw_rad: float) -> Any:  # noqa: ANN401
+    def _heading(self, yaw_rad: float) -> Any:
         return self._quaternion((0.0, 0.0, float(np.sin(yaw_rad / 2)), float(np.cos(yaw_rad / 2))))
 
-    def _pose(self, xyz: Sequence[float], yaw_rad: float) -> Any:  # noqa: ANN401
+    def _pose(self, xyz: Sequence[float], yaw_rad: float) -> Any:
         x, y, z = xyz
         point = self._new("geometry_msgs/msg/Point", x=x, y=y, z=z)
         return self._new(

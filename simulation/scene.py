@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 
 from simulation.actors import Actor
-from simulation.meshes import Mesh, actor_mesh, house_mesh, lamp_mesh, tree_mesh
+from simulation.meshes import BRAKING, PARKED, Mesh, actor_mesh, house_mesh, lamp_mesh, tree_mesh
 from simulation.motion import Trajectory
 from simulation.plan import DrivePlan
 from simulation.rig import camera_from_world
@@ -17,6 +17,7 @@ _DETAIL_VIEW_M = 70.0
 _BRAKING_M_S2 = -0.8
 _STEP_M = {"pedestrian": 0.7, "cyclist": 1.6}
 _HOUSE_FACES = 5
+_MAX_PARTS = 4
 
 
 @attrs.frozen(eq=False)
@@ -56,6 +57,7 @@ class Scene:
             plan: The drive.
         """
         self.actors = plan.actors
+        self.motions = plan.motions
         self.fixtures = _fixtures(plan)
         self.fixture_xy = self.fixtures.corners[:, :, :2].mean(axis=1)
         self.meshes = {
@@ -63,7 +65,7 @@ class Scene:
                 actor.class_name, size=actor.size, look=actor.look, variant=variant
             )
             for actor in plan.actors
-            for variant in (0, 1)
+            for variant in (0, BRAKING, PARKED)
         }
 
     def seen_from(self, ego: Trajectory, *, t_ns: int) -> Quads:
@@ -81,11 +83,13 @@ class Scene:
         near = distance < np.where(self.fixtures.detail, _DETAIL_VIEW_M, VIEW_M)
         heap = [self.fixtures.take(near)]
         first_part = int(self.fixtures.part[-1]) + 1
-        for number, actor in enumerate(self.actors):
-            state = actor.trajectory.at(np.array([t_ns]))
-            if np.hypot(state.x_m[0] - ego.x_m[0], state.y_m[0] - ego.y_m[0]) < VIEW_M:
-                mesh = self.meshes[(actor.object_id, _variant(actor, state))]
-                heap.append(_placed(mesh, actor, state, first_part=first_part + 4 * number))
+        states = self.motions.at(t_ns)
+        away = np.hypot(states.x_m - ego.x_m[0], states.y_m - ego.y_m[0])
+        for row in np.flatnonzero(away < VIEW_M):
+            actor = self.actors[row]
+            mesh = self.meshes[(actor.object_id, _variant(actor, states, row))]
+            parts_from = first_part + _MAX_PARTS * int(row)
+            heap.append(_placed(mesh, actor, states, row, first_part=parts_from))
         columns = zip(*(attrs.astuple(item, recurse=False) for item in heap), strict=True)
         everything = Quads(*(np.concatenate(column) for column in columns))
         return _facing_camera(everything, ego=ego)
@@ -100,20 +104,20 @@ def _facing_camera(world: Quads, *, ego: Trajectory) -> Quads:
     return attrs.evolve(world, corners=corners).take(ahead & towards)
 
 
-def _variant(actor: Actor, state: Trajectory) -> int:
-    """Which of its two looks a road user has: braking or not, this step or the other."""
+def _variant(actor: Actor, states: Trajectory, row: int) -> int:
+    """Which of its looks a road user has: braking, parked or neither; this step or the other."""
     if actor.class_name in _STEP_M:
-        travelled = np.hypot(state.x_m[0], state.y_m[0])
+        travelled = np.hypot(states.x_m[row], states.y_m[row])
         return int(travelled / _STEP_M[actor.class_name]) % 2
-    return int(
-        state.accel_m_s2[0] < _BRAKING_M_S2 or state.speed_m_s[0] == 0 and actor.look % 5 == 0
-    )
+    if actor.parked:
+        return PARKED
+    return BRAKING if states.accel_m_s2[row] < _BRAKING_M_S2 else 0
 
 
-def _placed(mesh: Mesh, actor: Actor, state: Trajectory, *, first_part: int) -> Quads:
+def _placed(mesh: Mesh, actor: Actor, states: Trajectory, row: int, *, first_part: int) -> Quads:
     """A road user's mesh at its place in the world."""
-    turn = _turn(float(state.yaw_rad[0]))
-    place = np.array([state.x_m[0], state.y_m[0], 0.0])
+    turn = _turn(float(states.yaw_rad[row]))
+    place = np.array([states.x_m[row], states.y_m[row], 0.0])
     count = len(mesh.quads)
     return Quads(
         corners=mesh.quads @ turn.T + place,

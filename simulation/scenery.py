@@ -63,13 +63,12 @@ def build_scenery(
     for side in (-1.0, 1.0):
         buildings += _houses(road, side=side, span=(first_m, last_m), rng=rng)
         for s_m in np.arange(first_m, last_m, 9.0) + rng.uniform(-2.5, 2.5, 1):
-            if rng.random() < 0.6 and not _on_cross_road(road, s_m, margin_m=3.0):  # noqa: PLR2004
+            if rng.random() < 0.6 and not _on_cross_road(road, s_m, margin_m=3.0):
                 height = rng.uniform(5.0, 8.5)
                 trees.append((s_m, side * _TREE_M, 3.4, 3.4, height, rng.integers(1 << 16)))
         offset = 0.0 if side > 0 else _LAMP_SPACING_M / 2
         for s_m in np.arange(first_m + offset, last_m, _LAMP_SPACING_M):
-            if not road.near_feature(s_m, margin_m=6.0):
-                lamps.append((s_m, side * _LAMP_M, 0.2, 0.2, 7.0, 0))
+            lamps += [] if road.near_feature(s_m, margin_m=6.0) else [_lamp(s_m, side)]
     return Scenery(*(_boxes(road, rows) for rows in (buildings, trees, lamps)))
 
 
@@ -85,8 +84,13 @@ def _houses(
         lateral = side * (_BUILDING_FRONT_M + width / 2 + rng.uniform(0.0, 3.0))
         if not _on_cross_road(road, s_m, margin_m=length / 2 + 1.5):
             rows.append((s_m, lateral, length, width, height, rng.integers(1 << 16)))
-        s_m += length + (rng.uniform(0.5, 3.0) if rng.random() < 0.7 else rng.uniform(8.0, 20.0))  # noqa: PLR2004
+        s_m += length + (rng.uniform(0.5, 3.0) if rng.random() < 0.7 else rng.uniform(8.0, 20.0))
     return rows
+
+
+def _lamp(s_m: float, side: float) -> tuple[float, ...]:
+    """A street lamp at the kerb."""
+    return (s_m, side * _LAMP_M, 0.2, 0.2, 7.0, 0)
 
 
 def _on_cross_road(road: Road, s_m: float, *, margin_m: float) -> bool:

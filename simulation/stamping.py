@@ -1,4 +1,4 @@
-"""How a recorder stamps: the sensor's instant, the publication and the arrival, on its own clock."""
+"""How a recorder stamps the sensor's instant, the publication and the arrival on its clock."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ LIGHTS: tuple[Light, ...] = ("day", "night", "dusk")
 WEATHERS: tuple[Weather, ...] = ("clear", "rain", "fog")
 ACT_SECONDS = 20.0
 BLOCK = 3
+_OVERTAKE_M = 21.0
+"""How far a car that cuts in gains on the ego, from behind it to well ahead."""
 
 
 @attrs.frozen
@@ -34,14 +36,16 @@ class Act:
 
     Attributes:
         kind: What causes it.
+        start_s: When it begins.
         ego_knots: Speeds of the ego as (seconds, m/s).
         stop_s: When the ego comes to its stop, None without one; there a crossing or a junction is.
         go_s: When it sets off again.
         cut_in_s: When another car is half-way in its change into the ego's lane, None without one.
-        rival_knots: Speeds of that car.
+        rival_knots: Speeds of that car from the start of the act; before, it keeps the ego's.
     """
 
     kind: ActKind
+    start_s: float
     ego_knots: tuple[tuple[float, float], ...]
     stop_s: float | None = None
     go_s: float | None = None
@@ -98,6 +102,7 @@ def _pedestrian_act(
     knots = ((start_s, cruise), (brake_s, cruise), (stop_s, 0.0), (go_s, 0.0))
     return Act(
         kind="pedestrian",
+        start_s=start_s,
         ego_knots=(*knots, _resume(go_s, speed=0.0, cruise=cruise)),
         stop_s=stop_s,
         go_s=go_s,
@@ -131,7 +136,7 @@ def _cut_in_act(start_s: float, length_s: float, cruise: float, rng: np.random.G
         (slowed_s, low),
         _resume(slowed_s, speed=low, cruise=cruise + 1.0),
     )
-    return Act(kind="cut_in", ego_knots=ego, cut_in_s=cut_in_s, rival_knots=rival)
+    return Act(kind="cut_in", start_s=start_s, ego_knots=ego, cut_in_s=cut_in_s, rival_knots=rival)
 
 
 def _junction_act(start_s: float, length_s: float, cruise: float, rng: np.random.Generator) -> Act:
@@ -144,6 +149,7 @@ def _junction_act(start_s: float, length_s: float, cruise: float, rng: np.random
     rival = (*_overtake(start_s, cut_in_s=cut_in_s, cruise=cruise), (stop_s, cruise + 1.5))
     return Act(
         kind="junction",
+        start_s=start_s,
         ego_knots=(*knots, _resume(go_s, speed=0.0, cruise=cruise)),
         stop_s=stop_s,
         go_s=go_s,
@@ -153,8 +159,10 @@ def _junction_act(start_s: float, length_s: float, cruise: float, rng: np.random
 
 
 def _overtake(start_s: float, *, cut_in_s: float, cruise: float) -> tuple[tuple[float, float], ...]:
-    """Speeds of a car that overtakes and has changed lanes shortly after `cut_in_s`."""
-    return ((start_s - 1.0, cruise + 2.5), (cut_in_s + 0.8, cruise + 2.5), (cut_in_s + 2.5, cruise))
+    """Speeds of a car that comes from behind, overtakes and cuts in, then keeps the ego's speed."""
+    faster = cruise + min(5.0, _OVERTAKE_M / max(0.5, cut_in_s - start_s - 0.5))
+    after_s = cut_in_s + 0.8
+    return ((start_s, cruise), (start_s + 1.0, faster), (after_s, faster), (after_s + 1.7, cruise))
 
 
 def _resume(at_s: float, *, speed: float, cruise: float) -> tuple[float, float]:

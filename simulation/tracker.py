@@ -30,20 +30,19 @@ def track(plan: DrivePlan, sweep: Sweep, *, number: int) -> list[Detection]:
         The detections, valid at the instant when the sweep passes the front.
     """
     rng = plan.stream("tracker", number)
-    t_ns = np.array([sweep.t_ns + CAMERA_DELAY_NS])
-    ego = plan.ego.at(t_ns)
+    t_ns = sweep.t_ns + CAMERA_DELAY_NS
+    ego, states = plan.ego.at([t_ns]), plan.motions.at(t_ns)
     found = []
-    for actor in plan.actors:
+    for row, actor in enumerate(plan.actors):
         # Every road user draws its numbers, seen or not, so that no one shifts another's.
         errors, luck = rng.normal(0, 1, 8), rng.random()
         if sweep.hits.get(actor.object_id, 0) < MIN_POINTS or luck < MISS_SHARE:
             continue
-        state = actor.trajectory.at(t_ns)
-        world = np.array([state.x_m[0], state.y_m[0], actor.size.height_m / 2])
+        world = np.array([states.x_m[row], states.y_m[row], actor.size.height_m / 2])
         place = base_from_world(world, ego=ego)
         distance = float(np.hypot(place[0], place[1]))
         if distance <= MAX_RANGE_M:
-            yaw = float(state.yaw_rad[0] - ego.yaw_rad[0])
+            yaw = float(states.yaw_rad[row] - ego.yaw_rad[0])
             found.append(_detection(actor, place, yaw, distance=distance, errors=errors))
     return found
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 import numpy as np
 
-from contracts.recording import Int64Array
 from simulation.actors import (
     EGO_FRONT_M,
     EGO_REAR_M,
@@ -36,10 +35,13 @@ from simulation.road import (
 from simulation.story import Act
 
 EGO_LANE_M = -OUTER_LANE_M
+JUNCTION_AHEAD_M = EGO_FRONT_M + 9.5
 LANE_CHANGE_S = 2.4
 CLEARANCE_M = 0.25
 CROSS_ROAD_REACH_M = 60.0
 _OVERLAP_STRIDE = 10
+_QUEUE_GAP_M = 10.0
+_MOVE_UP_S = 4.0
 
 
 @attrs.frozen(eq=False)
@@ -57,6 +59,11 @@ class Stage:
     ego: Trajectory
     t_start_ns: int
     seconds: float
+
+    @property
+    def seconds_at_grid(self) -> FloatArray:
+        """Seconds into the drive at every point of the grid."""
+        return (self.ego.t_ns - self.t_start_ns) / 1e9
 
     def ego_s_m(self, seconds: float) -> float:
         """Where the ego is along the road, some seconds into the drive."""
@@ -116,11 +123,13 @@ def populate(stage: Stage, *, acts: tuple[Act, ...], seed: int, drive_id: str) -
 def _candidates(
     stage: Stage, *, acts: tuple[Act, ...], seed: int, drive_id: str
 ) -> Iterator[Candidate]:
-    """All who would like to take part, the important ones first; those who leave the map stay out."""
+    """All who would take part, the important ones first; those who leave the map stay out."""
+    queue: list[float] = []
     for number, act in enumerate(acts):
         rng = random_stream(seed, drive_id, "act", number)
         if act.cut_in_s is not None:
-            yield from _rival(stage, act=act, rng=rng)
+            yield from _rival(stage, act=act, queue=queue, rng=rng)
+            queue.append(act.start_s)
         if act.kind == "pedestrian":
             yield from _crossing_pedestrians(stage, act=act, rng=rng)
         if act.kind == "junction":
@@ -130,10 +139,20 @@ def _candidates(
         yield from make(stage, rng)
 
 
-def _rival(stage: Stage, *, act: Act, rng: np.random.Generator) -> Iterator[Candidate]:
-    """The car that overtakes and changes into the ego's lane close ahead."""
+def _rival(
+    stage: Stage, *, act: Act, queue: Sequence[float], rng: np.random.Generator
+) -> Iterator[Candidate]:
+    """The car that overtakes and changes into the ego's lane close ahead.
+
+    Until its act it follows in the next lane, behind the rivals of earlier acts, and moves up when
+    one of them leaves; `queue` holds the seconds at which they do.
+    """
     assert act.cut_in_s is not None
-    speed = stage.speed(act.rival_knots, rng)
+    own = np.clip(stage.seconds_at_grid - act.start_s, 0.0, 1.0)
+    speed = (1 - own) * stage.ego.speed_m_s + own * stage.speed(act.rival_knots, rng)
+    for start_s in queue:
+        share = np.clip((stage.seconds_at_grid - start_s) / _MOVE_UP_S, 0.0, 1.0)
+        speed = speed + _QUEUE_GAP_M / _MOVE_UP_S * (1 - np.cos(2 * np.pi * share))
     ahead = EGO_FRONT_M + 2.3 + rng.uniform(8.0, 12.0)
     index = int(np.searchsorted(stage.ego.t_ns, stage.t_start_ns + round(act.cut_in_s * 1e9)))
     travelled = np.concatenate([[0.0], np.cumsum((speed[1:] + speed[:-1]) / 200)])
@@ -155,7 +174,7 @@ def _crossing_pedestrians(
     assert act.go_s is not None
     crossing_s = stage.ego_s_m(act.stop_s) + EGO_FRONT_M + 3.2
     for number, offset in enumerate((0.0, 0.9, -0.8)):
-        to_left = number != 2  # noqa: PLR2004
+        to_left = number != 2
         walk = float(rng.uniform(1.5, 1.8))
         # The first is in the ego's lane when the ego stands still; the others follow.
         reach = SIDEWALK_M + (EGO_LANE_M + 1.2 if to_left else -EGO_LANE_M + 1.5)
@@ -167,7 +186,7 @@ def _crossing_pedestrians(
         yield from _walk_across(stage, xy=xy, yaw_rad=yaw, start_s=start_s, walk=walk, rng=rng)
 
 
-def _walk_across(  # noqa: PLR0913
+def _walk_across(
     stage: Stage,
     *,
     xy: FloatArray,
@@ -203,11 +222,8 @@ def _cross_traffic(stage: Stage, *, act: Act, rng: np.random.Generator) -> Itera
         start = xy - (reach + 2.0) * np.array([np.cos(heading), np.sin(heading)])
         path = straight_path(start, yaw_rad=heading, length_m=length)
         speed = stage.speed(((0.0, speed_m_s),), rng)
-        kind: ClassName = "truck" if number == 2 else "car"  # noqa: PLR2004
+        kind: ClassName = "truck" if number == 2 else "car"
         yield from _along(stage, kind, path=path, speed=speed, start_u_m=2.0, rng=rng)
-
-
-JUNCTION_AHEAD_M = EGO_FRONT_M + 9.5
 
 
 def _parked(stage: Stage, rng: np.random.Generator) -> Iterator[Candidate]:
@@ -219,7 +235,7 @@ def _parked(stage: Stage, rng: np.random.Generator) -> Iterator[Candidate]:
         s_m = first + rng.uniform(4.0, 25.0)
         while s_m < last:
             if not stage.road.near_feature(s_m, margin_m=17.0):
-                kind: ClassName = "truck" if rng.random() < 0.08 else "car"  # noqa: PLR2004
+                kind: ClassName = "truck" if rng.random() < 0.08 else "car"
                 start = path.u_from_road_s(s_m)
                 yield from _along(stage, kind, path=path, speed=still, start_u_m=start, rng=rng)
             s_m += rng.uniform(8.0, 45.0)
@@ -231,7 +247,7 @@ def _same_direction(stage: Stage, rng: np.random.Generator) -> Iterator[Candidat
     for lateral, ahead in ((EGO_LANE_M, 48.0), (-INNER_LANE_M, 22.0), (-INNER_LANE_M, 62.0)):
         path = _lane(stage, lateral_m=lateral, rng=rng)
         start = path.u_from_road_s(stage.ego_s_m(-1.0) + ahead + rng.uniform(-6.0, 12.0))
-        kind: ClassName = "truck" if rng.random() < 0.35 else "car"  # noqa: PLR2004
+        kind: ClassName = "truck" if rng.random() < 0.35 else "car"
         speed = stage.speed(((0.0, ego_speed + float(rng.uniform(-0.6, 1.2))),), rng)
         yield from _along(stage, kind, path=path, speed=speed, start_u_m=start, rng=rng)
 
@@ -244,7 +260,7 @@ def _oncoming(stage: Stage, rng: np.random.Generator) -> Iterator[Candidate]:
         cruise = float(rng.uniform(10.0, 13.0))
         path = _lane(stage, lateral_m=lateral, reverse=True, rng=rng)
         while s_m < reach:
-            kind: ClassName = "truck" if rng.random() < 0.22 else "car"  # noqa: PLR2004
+            kind: ClassName = "truck" if rng.random() < 0.22 else "car"
             speed = stage.speed(((0.0, cruise),), rng)
             start = path.u_from_road_s(s_m)
             yield from _along(stage, kind, path=path, speed=speed, start_u_m=start, rng=rng)
@@ -269,7 +285,7 @@ def _walkers(stage: Stage, rng: np.random.Generator) -> Iterator[Candidate]:
         s_m = stage.ego_s_m(0.0) + rng.uniform(8.0, 20.0)
         while s_m < stage.ego_s_m(stage.seconds) + 60.0:
             lateral = side * (SIDEWALK_M + rng.uniform(-0.5, 1.2))
-            path = _lane(stage, lateral_m=lateral, reverse=bool(rng.random() < 0.5))  # noqa: PLR2004
+            path = _lane(stage, lateral_m=lateral, reverse=bool(rng.random() < 0.5))
             speed = stage.speed(((0.0, float(rng.uniform(0.9, 1.7))),), rng)
             start = path.u_from_road_s(s_m)
             yield from _along(stage, "pedestrian", path=path, speed=speed, start_u_m=start, rng=rng)
@@ -303,7 +319,7 @@ def sway(count: int, *, rng: np.random.Generator) -> FloatArray:
     )
 
 
-def _along(  # noqa: PLR0913
+def _along(
     stage: Stage,
     class_name: ClassName,
     *,

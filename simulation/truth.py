@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from simulation.actors import Actor
-from simulation.motion import Trajectory
 from simulation.observation import Observations, Shot
 from simulation.plan import DrivePlan
 from simulation.projection import box_corners, box_outline_points, clipped_box2d
 from simulation.rig import Camera, base_from_world, camera_from_base
+from simulation.road import FloatArray
 
 MAX_DISTANCE_M = 150.0
 
@@ -96,60 +96,51 @@ def objects_table(plan: DrivePlan, *, seen: Observations) -> pa.Table:
 
 def _frame_rows(plan: DrivePlan, *, shot: Shot, seen: Observations) -> Iterator[dict[str, Any]]:
     """Rows of one camera frame."""
-    at = np.array([shot.t_ns])
-    ego = plan.ego.at(at)
+    ego = plan.ego.at([shot.t_ns])
+    states = plan.motions.at(shot.t_ns)
+    bottoms = np.stack([states.x_m, states.y_m, np.zeros(len(states.t_ns))], -1)
+    sizes = np.array([attrs.astuple(actor.size) for actor in plan.actors])
+    corners = box_corners(bottoms, yaw_rad=states.yaw_rad, size_m=sizes)
+    corners = camera_from_base(base_from_world(corners, ego=ego))
+    world = bottoms + sizes * np.array([0.0, 0.0, 0.5])
+    base = base_from_world(world, ego=ego)
+    distance = np.linalg.norm(base, axis=-1)
     hits = _nearest_hits(shot.t_ns, seen=seen)
-    for actor in plan.actors:
-        row = _object_row(actor, actor.trajectory.at(at), ego=ego, camera=seen.camera)
-        if row["distance_m"] > MAX_DISTANCE_M:
-            continue
-        fraction = shot.visible_fraction.get(actor.object_id, 0.0)
-        box = row.pop("box2d")
-        shows = box is not None and fraction > 0
-        corners = box if shows else (None, None, None, None)
-        names = ("box2d_x0_px", "box2d_y0_px", "box2d_x1_px", "box2d_y1_px")
-        yield (
-            row
-            | dict(zip(names, corners, strict=True))
-            | {
-                "t_ns": shot.t_ns,
-                "frame_number": shot.number,
-                "frame_recorded": shot.recorded,
-                "visible_fraction": fraction if shows else 0.0,
-                "lidar_points": hits.get(actor.object_id, 0),
-            }
-        )
+    for row in np.flatnonzero(distance <= MAX_DISTANCE_M):
+        actor = plan.actors[row]
+        world_yaw, base_yaw = states.yaw_rad[row], states.yaw_rad[row] - ego.yaw_rad[0]
+        yield {
+            "t_ns": shot.t_ns,
+            "frame_number": shot.number,
+            "frame_recorded": shot.recorded,
+            "object_id": actor.object_id,
+            "class_name": actor.class_name,
+            **_pose_columns("world", world[row], yaw_rad=float(world_yaw)),
+            **_pose_columns("base", base[row], yaw_rad=float(base_yaw)),
+            **attrs.asdict(actor.size),
+            "speed_m_s": float(states.speed_m_s[row]),
+            **_box_columns(actor, corners[row], shot=shot, camera=seen.camera),
+            "lidar_points": hits.get(actor.object_id, 0),
+            "distance_m": float(distance[row]),
+        }
 
 
-def _object_row(
-    actor: Actor, state: Trajectory, *, ego: Trajectory, camera: Camera
-) -> dict[str, Any]:
-    """Where one road user is, in the world, from the ego and in the image."""
-    size = actor.size
-    bottom = np.array([[state.x_m[0], state.y_m[0], 0.0]])
-    extent = np.array([[size.length_m, size.width_m, size.height_m]])
-    corners = box_corners(bottom, yaw_rad=state.yaw_rad, size_m=extent)[0]
-    outline = box_outline_points(camera_from_base(base_from_world(corners, ego=ego)), camera=camera)
-    middle = bottom[0] + np.array([0.0, 0.0, size.height_m / 2])
-    base = base_from_world(middle, ego=ego)
-    return {
-        "object_id": actor.object_id,
-        "class_name": actor.class_name,
-        "world_x_m": float(middle[0]),
-        "world_y_m": float(middle[1]),
-        "world_z_m": float(middle[2]),
-        "world_yaw_rad": _wrapped(float(state.yaw_rad[0])),
-        "base_x_m": float(base[0]),
-        "base_y_m": float(base[1]),
-        "base_z_m": float(base[2]),
-        "base_yaw_rad": _wrapped(float(state.yaw_rad[0] - ego.yaw_rad[0])),
-        "length_m": size.length_m,
-        "width_m": size.width_m,
-        "height_m": size.height_m,
-        "speed_m_s": float(state.speed_m_s[0]),
-        "box2d": clipped_box2d(outline, camera=camera),
-        "distance_m": float(np.linalg.norm(base)),
-    }
+def _pose_columns(frame: str, xyz_m: FloatArray, *, yaw_rad: float) -> dict[str, float]:
+    """Position and heading in a coordinate frame."""
+    columns = {f"{frame}_{axis}_m": float(v) for axis, v in zip("xyz", xyz_m, strict=True)}
+    return columns | {f"{frame}_yaw_rad": (yaw_rad + np.pi) % (2 * np.pi) - np.pi}
+
+
+def _box_columns(
+    actor: Actor, corners_camera: FloatArray, *, shot: Shot, camera: Camera
+) -> dict[str, float | None]:
+    """The 2D box and how much of the object shows; no box where nothing does."""
+    fraction = shot.visible_fraction.get(actor.object_id, 0.0)
+    outline = box_outline_points(corners_camera, camera=camera)
+    box = clipped_box2d(outline, camera=camera) if fraction > 0 else None
+    sides = box or (None, None, None, None)
+    names = ("box2d_x0_px", "box2d_y0_px", "box2d_x1_px", "box2d_y1_px")
+    return dict(zip(names, sides, strict=True)) | {"visible_fraction": fraction if box else 0.0}
 
 
 def _nearest_hits(t_ns: int, *, seen: Observations) -> dict[int, int]:
@@ -158,11 +149,6 @@ def _nearest_hits(t_ns: int, *, seen: Observations) -> dict[int, int]:
     if not recorded:
         return {}
     return min(recorded, key=lambda sweep: abs(sweep.t_ns - t_ns)).hits
-
-
-def _wrapped(angle_rad: float) -> float:
-    """The same angle in [-pi, pi)."""
-    return (angle_rad + np.pi) % (2 * np.pi) - np.pi
 
 
 def _write_json(path: Path, value: Any) -> None:
