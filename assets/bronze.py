@@ -13,7 +13,7 @@ from assets.partitions import ingest_days, last_day
 from assets.resources import Deployment, Spark
 from assets.tables import RETRIES, SPARK_POOL, table_result, table_spec
 from contracts.settings import Settings
-from contracts.tables import SILVER_KINDS, TABLES
+from contracts.tables import SILVER_KINDS
 
 if TYPE_CHECKING:
     from spark_jobs.ingest import IngestReport
@@ -62,18 +62,16 @@ def ingest(
     """Take uploads: hash, sniff and index them, decode their messages, give each one outcome."""
     from spark_jobs.ingest import ingest as run_ingest
 
-    from spark_jobs.tables import ensure_table
-
     day = dt.date.fromisoformat(context.partition_key)
     settings = deployment.settings
     uris = config.uris or _uris_of_day(settings, day)
     context.log.info("%d objects to take", len(uris))
+
+    def progress(stage: str, done: int, total: int) -> None:
+        context.log.info("%s: %d of %d", stage, done, total)
+
     with stated_failures():
-        report = run_ingest(
-            spark.session, settings, uris, ingest_date=day, progress=context.log.info
-        )
-        for name in INGESTED:
-            ensure_table(spark.session, settings, TABLES[name])
+        report = run_ingest(spark.session, settings, uris, ingest_date=day, progress=progress)
     for name in INGESTED:
         more = _report_metadata(report) if name == "bronze.uploads" else {}
         yield table_result(settings, name, day=day, more=more)
@@ -95,7 +93,11 @@ def _report_metadata(report: "IngestReport") -> dict[str, Any]:
     table = "\n".join(["| table | rows written |", "| --- | ---: |", *lines])
     return {
         **outcomes,
-        "ingest/batch_id": report.batch_id,
-        "ingest/seconds": report.seconds,
+        "outcomes/unchanged": report.unchanged,
+        "decode/written_messages": report.messages_written,
+        "decode/bad_messages": report.messages_bad,
+        "decode/lost_messages": report.messages_lost,
+        "ingest/batch_ids": list(report.batch_ids),
+        "ingest/seconds": round(report.seconds, 3),
         "ingest/rows": dg.MetadataValue.md(table),
     }

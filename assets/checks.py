@@ -4,19 +4,23 @@ The checks of tables that are made together run in one step, with one query a ta
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
 from assets.bronze import INGESTED
 from assets.failures import stated_failures
 from assets.resources import Deployment, Spark
+from assets.table_state import table_state
 from assets.tables import SPARK_POOL, key_of
-from contracts.tables import TABLES
-from quality.evaluate import evaluate, failing_sql, rules_for
+from contracts.settings import Settings
+from contracts.tables import TABLES, TableContract
+from quality.evaluate import Query, evaluate, failing_sql, rules_for
 from quality.expectations import SuiteResult
 from quality.rule import RuleResult, Severity
 
+SMALL_BYTES = 1 << 30
+"""Tables of up to this size are judged in this process."""
 SUITE_TABLES = ("bronze.recordings", "silver.clocks", "silver.frames", "gold.datasets")
 SUITE_CHECK = "expectations"
 
@@ -79,29 +83,34 @@ def rule_checks(group: str, names: Sequence[str]) -> dg.AssetChecksDefinition:
         """Judge the rules on the tables as they are, empty ones too."""
         day = _day(context)
         with stated_failures():
-            _ensure(deployment, spark, names)
+            query = _query(names, settings=deployment.settings, spark=spark)
             for name in names:
-                yield from _judge(name, spark=spark, day=day)
+                yield from _judge(TABLES[name], query=query, day=day)
 
     return check
 
 
-def _judge(name: str, *, spark: Spark, day: dt.date | None) -> Iterator[dg.AssetCheckResult]:
-    table = TABLES[name]
+def _judge(
+    table: TableContract, *, query: Query, day: dt.date | None
+) -> Iterator[dg.AssetCheckResult]:
     failing = {rule.id: rows for rule, rows in rules_for(table)}
-    for result in evaluate(table, query=lambda text: spark.session.sql(text).toArrow(), day=day):
-        yield check_result(result, sql=failing_sql(failing[result.rule.id], table=table, day=day))
+    for result in evaluate(table, query=query, day=day):
+        sql = failing_sql(failing[result.rule.id], table=table, day=day)
+        yield check_result(result, sql=sql)
 
 
-def _ensure(deployment: Deployment, spark: Spark, names: Iterable[str]) -> None:
-    """Make the tables that the rules look at, where nothing has been written yet."""
-    from spark_jobs.tables import ensure_table
+def _query(names: Sequence[str], *, settings: Settings, spark: Spark) -> Query:
+    """The engine for some tables and what their rules read: Spark, unless they are small."""
+    from quality.engines import duckdb_query, spark_query
+    from spark_jobs.tables import create_table, ensure_table
 
-    wanted = {
-        other for name in names for _, rows in rules_for(TABLES[name]) for other in rows.reads
-    }
-    for name in sorted({*names, *wanted}):
-        ensure_table(spark.session, deployment.settings, TABLES[name])
+    reads = {other for name in names for _, rows in rules_for(TABLES[name]) for other in rows.reads}
+    opened = {name: create_table(settings, TABLES[name]) for name in sorted({*names, *reads})}
+    if sum(table_state(settings, name).size_bytes for name in opened) <= SMALL_BYTES:
+        return duckdb_query({name: table.to_pyarrow_dataset() for name, table in opened.items()})
+    for name in opened:
+        ensure_table(spark.session, settings, TABLES[name])
+    return spark_query(spark.session)
 
 
 def suite_check(name: str) -> dg.AssetChecksDefinition:

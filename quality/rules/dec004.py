@@ -21,7 +21,7 @@ def _failing(table: TableContract) -> Failing | None:
         return None
     if table.table in _MANY_ROWS_A_MESSAGE:
         return None
-    channels = f"(SELECT * FROM bronze.channels WHERE table_name = '{table.table}' AND {{day}})"
+    channels = f"(SELECT * FROM bronze.channels WHERE table_name = '{table.name}' AND {{day}})"
     query = _QUERY.replace("{channels}", channels)
     return Failing(query=query, reads=("bronze.channels",))
 

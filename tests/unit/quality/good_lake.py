@@ -123,7 +123,7 @@ def _channel(channel_id: int, table: str, count: int) -> dict[str, Any]:
         "recording_id": "rec-a",
         "channel_id": channel_id,
         "topic": f"/{table}",
-        "table_name": table,
+        "table_name": f"silver.{table}",
         "decode_status": "DECODED",
         "message_count": count,
         "bad_count": 0,
