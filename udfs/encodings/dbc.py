@@ -8,15 +8,16 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
-from cantools.database import load_string
-from cantools.database.can import Database, Message, Signal
-from cantools.database.errors import Error, UnsupportedDatabaseFormatError
 
 from contracts.errors import DecodeError
 from contracts.ids import sha256_hex
 from contracts.recording import Finding
+
+if TYPE_CHECKING:
+    from cantools.database.can import Database, Message, Signal
 
 EXTENDED = 1 << 32
 """Added to a 29-bit id to make a key, so that it never equals an 11-bit one."""
@@ -128,6 +129,8 @@ def parse_dbc(data: bytes) -> BusDefinition:
 
 def _loaded(text: str, findings: list[Finding]) -> Database:
     """Parse strictly, and if that fails without the checks of signal layout."""
+    from cantools.database.errors import Error, UnsupportedDatabaseFormatError
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is doubtful is found and said below
         try:
@@ -140,6 +143,9 @@ def _loaded(text: str, findings: list[Finding]) -> Database:
 
 
 def _database(text: str, *, strict: bool) -> Database:
+    from cantools.database import load_string
+    from cantools.database.can import Database
+
     database = load_string(text, "dbc", strict=strict)
     assert isinstance(database, Database)
     return database
