@@ -134,7 +134,7 @@ def test_a_wild_stamp_does_not_fill_memory():
 
 
 def test_time_references_give_the_offset_despite_a_false_one():
-    """References with jitter and one that is an hour off: the offset within three standard errors."""
+    """References with jitter, one an hour off: the offset holds within three standard errors."""
     rng = np.random.default_rng(12)
     utc = START_NS + np.arange(30, dtype=np.int64) * 1_000_000_000
     stamps = utc + 81_234_567 + rng.normal(0, 300_000, 30).astype(np.int64)

@@ -1,0 +1,191 @@
+"""`gold.labels`: objects found in the lidar sweeps of the frames, projected into the images.
+
+Run alone: `python -m spark_jobs.gold_labels [DRIVE_ID…]`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812  Spark's own usage
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from contracts.settings import Settings
+from contracts.tables import TABLES
+from spark_jobs.drives import in_batches, is_one_of, read_recordings, tables_of_type
+from spark_jobs.payloads import Place, places_of, read_payloads
+from spark_jobs.report import JobReport, report_since
+from spark_jobs.tables import (
+    ensure_table,
+    read,
+    read_arrow,
+    replace_rows,
+    table_exists,
+    table_version,
+)
+from udfs.perception.calibration import calibration_from
+from udfs.perception.frame_labels import FRAME_COLUMNS, LABELS, label_frames
+from udfs.perception.rules import LabelRules
+
+TABLE = "gold.labels"
+FRAMES = "silver.frames"
+CAMERA_INFO = "sensor_msgs_camerainfo"
+CLIP_NS = 20_000_000_000
+"""Frames of one task: a long drive is labelled by many workers."""
+SWEEPS_AT_ONCE = 32
+
+_POINTER = ("lidar_unit_offset", "lidar_data_offset", "lidar_data_length")
+
+
+def run(
+    spark: SparkSession,
+    settings: Settings,
+    *,
+    drive_ids: Sequence[str] | None = None,
+    rules: LabelRules | None = None,
+) -> JobReport:
+    """Label the drives whose frames or rules are new; others are left alone.
+
+    Args:
+        spark: Session.
+        settings: Where the lake is.
+        drive_ids: Drives to look at; all that have frames by default.
+        rules: Sizes and limits; the defaults if None.
+    """
+    started = time.monotonic()
+    rules = rules or LabelRules()
+    ensure_table(spark, settings, TABLES[TABLE])
+    before = table_version(settings, TABLE)
+    pending = _pending(spark, settings, drive_ids=drive_ids, rules=rules)
+    recordings = read_recordings(settings, drive_ids=pending)
+    for batch in in_batches(pending):
+        frames = read(spark, FRAMES).where(is_one_of("drive_id", batch))
+        chosen = recordings.filter(pc.is_in(recordings["drive_id"], pa.array(batch)))
+        replace_rows(
+            spark,
+            settings,
+            TABLE,
+            labels_from(
+                frames,
+                calibrations=read_calibrations(settings, chosen),
+                places=places_of(chosen),
+                storage_options=settings.storage_options,
+                rules=rules,
+            ),
+            where=is_one_of("drive_id", batch),
+            app_id=TABLE,
+            version=table_version(settings, TABLE) + 1,
+        )
+    return report_since(settings, TABLE, before=before, drives=pending, started_s=started)
+
+
+def labels_from(
+    frames: DataFrame,
+    *,
+    calibrations: Mapping[str, pa.Table],
+    places: Mapping[str, Place],
+    storage_options: Mapping[str, str],
+    rules: LabelRules,
+) -> DataFrame:
+    """Labels of frames, one group a clip of a drive; the workers read the sweeps themselves.
+
+    Args:
+        frames: Rows of `silver.frames`.
+        calibrations: From `read_calibrations`.
+        places: Where the recordings are.
+        storage_options: For S3.
+        rules: Sizes and limits.
+    """
+    label = _labeller(calibrations, places, storage_options, rules)
+    clip = F.floor(F.col("t_ns") / CLIP_NS).alias("clip")
+    return (
+        frames.where("lidar_state = 'ok'")
+        .select(*FRAME_COLUMNS)
+        .groupBy("drive_id", clip)
+        .applyInArrow(label, from_arrow_schema(LABELS))
+    )
+
+
+def read_calibrations(settings: Settings, recordings: pa.Table) -> dict[str, pa.Table]:
+    """Static transforms and camera infos of some recordings, as rows with their drive.
+
+    Returns:
+        `transforms` and one table for every CameraInfo table; with a column `drive_id`.
+    """
+    found = {}
+    for table in ["transforms", *tables_of_type(settings, CAMERA_INFO)]:
+        if not table_exists(settings, f"silver.{table}"):
+            continue
+        filters: list[tuple[str, str, object]] = [
+            ("recording_id", "in", recordings["recording_id"].to_pylist())
+        ]
+        if table == "transforms":
+            filters.append(("is_static", "=", True))
+        rows = read_arrow(settings, f"silver.{table}", filters=filters)
+        of_row = pc.index_in(rows["recording_id"], recordings["recording_id"].combine_chunks())
+        drives = pc.take(recordings["drive_id"], of_row)
+        found[table] = rows.append_column("drive_id", drives).sort_by("log_time_ns")
+    return found
+
+
+def _labeller(
+    calibrations: Mapping[str, pa.Table],
+    places: Mapping[str, Place],
+    storage_options: Mapping[str, str],
+    rules: LabelRules,
+) -> Callable[[pa.Table], pa.Table]:
+    def label(frames: pa.Table) -> pa.Table:
+        drive = frames["drive_id"][0]
+        rows = {
+            name: table.filter(pc.equal(table["drive_id"], drive)).to_pylist()
+            for name, table in calibrations.items()
+        }
+        infos = [row for name, of_table in rows.items() if name != "transforms" for row in of_table]
+        calibration = calibration_from(rows.get("transforms", []), infos)
+        parts = [LABELS.empty_table()]
+        ordered = frames.sort_by("t_ns")
+        for start in range(0, len(ordered), SWEEPS_AT_ONCE):
+            part = ordered.slice(start, SWEEPS_AT_ONCE)
+            sweeps = read_payloads(
+                part["lidar_recording_id"].to_pylist(),
+                pointers=tuple(part[name] for name in _POINTER),
+                places=places,
+                storage_options=storage_options,
+            )
+            parts.append(
+                label_frames(part.to_pylist(), sweeps=sweeps, calibration=calibration, rules=rules)
+            )
+        return pa.concat_tables(parts)
+
+    return label
+
+
+def _pending(
+    spark: SparkSession,
+    settings: Settings,
+    *,
+    drive_ids: Sequence[str] | None,
+    rules: LabelRules,
+) -> list[str]:
+    """Drives whose labels were made on other frames or by other rules, or are not there."""
+    if not table_exists(settings, FRAMES):
+        return []
+    frames = read(spark, FRAMES).where("lidar_state = 'ok'")
+    if drive_ids is not None:
+        frames = frames.where(is_one_of("drive_id", drive_ids))
+    wanted = frames.select("drive_id", "sync_version").distinct()
+    of_these_rules = F.col("labeller_version") == rules.version
+    done = read(spark, TABLE).where(of_these_rules).select("drive_id", "sync_version").distinct()
+    rows: list[Any] = wanted.exceptAll(done).select("drive_id").distinct().collect()
+    return sorted(row.drive_id for row in rows)
+
+
+if __name__ == "__main__":
+    from spark_jobs.command import run_job
+
+    run_job(run)
