@@ -1,0 +1,96 @@
+"""The conservation law: declared = written + bad + lost, or nothing is committed."""
+
+from __future__ import annotations
+
+import pytest
+
+from contracts.errors import ContractViolation
+from contracts.recording import Finding, LedgerEntry, RecordingIndex
+from spark_jobs.balance import balance_of
+from spark_jobs.ingest_decode import Counts
+
+
+def index_of(declared=None, findings=(), structure=()):
+    return RecordingIndex(
+        format="mcap",
+        profile="",
+        library="",
+        start_ns=None,
+        end_ns=None,
+        schemas=(),
+        channels=(),
+        units=(),
+        messages_declared=declared,
+        findings=tuple(findings),
+        structure=tuple(structure),
+    )
+
+
+def counts_of(written=0, bad=0, lost=0):
+    counts = Counts()
+    entry = LedgerEntry(
+        0, 1, "decoded", messages_written=written, messages_bad=bad, messages_lost=lost
+    )
+    counts.add_ledger([entry])
+    return counts
+
+
+def test_all_written_is_accepted():
+    """A recording with every message in silver and no finding is ACCEPTED, nothing lost."""
+    found = balance_of(index_of(10), counts_of(10))
+    assert (found.outcome, found.lost, found.reason_code) == ("ACCEPTED", 0, "")
+
+
+def test_finding_without_loss_is_a_flag():
+    """What lost nothing is a flag and no reason."""
+    found = balance_of(index_of(10, [Finding("BAD_TRAILER", "x")]), counts_of(10))
+    assert (found.outcome, found.flags) == ("ACCEPTED", ("BAD_TRAILER",))
+
+
+def test_loss_in_ledger_and_finding_counts_once():
+    """The ledger and a finding may speak of the same loss: the declaration decides how much."""
+    index = index_of(10, [Finding("CHUNK_CRC", "x", offset=7, loses=True, lost_messages=4)])
+    found = balance_of(index, counts_of(6, 0, 4))
+    assert (found.outcome, found.lost, found.fault_offset) == ("PARTIAL", 4, 7)
+    assert found.reason_code == "CHUNK_CRC"
+
+
+def test_loss_that_only_a_finding_knows_counts():
+    """A chunk that is not there at all has no ledger entry, but its messages are lost."""
+    index = index_of(10, [Finding("MISSING_CHUNK", "x", loses=True, lost_messages=4)])
+    assert balance_of(index, counts_of(6)).lost == 4
+
+
+def test_loss_of_unknown_size_stays_unknown():
+    """Lost but unknown how many is null, never zero."""
+    by_finding = index_of(None, [Finding("TRUNCATED", "x", loses=True, lost_messages=None)])
+    assert balance_of(by_finding, counts_of(6)).lost is None
+    by_ledger = balance_of(index_of(10), counts_of(6, 0, None))
+    assert (by_ledger.outcome, by_ledger.lost) == ("PARTIAL", None)
+
+
+def test_bad_messages_make_it_partial():
+    """A message that would not decode is bad, not lost, and the recording not whole."""
+    found = balance_of(index_of(10), counts_of(9, 1))
+    assert (found.outcome, found.bad, found.lost) == ("PARTIAL", 1, 0)
+    assert found.reason_code == "BAD_MESSAGES"
+
+
+def test_quarantined_bytes_outside_the_units_count():
+    """Damage in the structure of a file is a loss as well."""
+    entry = LedgerEntry(5, 3, "quarantined", "BAD_RECORD", "noise", messages_lost=None)
+    found = balance_of(index_of(None, structure=[entry]), counts_of(6))
+    assert (found.outcome, found.lost, found.reason_code) == ("PARTIAL", None, "BAD_RECORD")
+
+
+@pytest.mark.parametrize("written", [8, 11])
+def test_unexplained_difference_is_refused(written):
+    """Messages missing, or too many, with nothing that says why: CONSERVATION."""
+    with pytest.raises(ContractViolation, match="CONSERVATION"):
+        balance_of(index_of(10, [Finding("BAD_TRAILER", "x")]), counts_of(written, 1))
+
+
+def test_declaration_known_to_be_wrong_does_not_refuse_good_rows():
+    """More messages than declared, with a COUNT_MISMATCH finding, keeps all of them."""
+    found = balance_of(index_of(10, [Finding("COUNT_MISMATCH", "x")]), counts_of(12))
+    assert (found.outcome, found.written, found.lost) == ("ACCEPTED", 12, 0)

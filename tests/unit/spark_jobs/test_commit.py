@@ -1,0 +1,154 @@
+"""One commit a batch, whatever happens around it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import duckdb_extension_delta
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from contracts.errors import PlatformError, SchemaMismatchError
+from contracts.settings import settings_from
+from contracts.tables import TABLES, message_table_schema
+from spark_jobs.commit import commit_parts, remove_orphans, write_rows
+from spark_jobs.tables import (
+    create_table,
+    insert_new,
+    list_tables,
+    message_contract,
+    open_table,
+    read_arrow,
+)
+
+DAY = dt.date(2026, 11, 20)
+NAME = "bronze.decode_ledger"
+BATCH = "f" * 64
+
+
+@pytest.fixture(params=["a lake, ä"])
+def lake(tmp_path, request):
+    """A lake, usually in a folder whose name needs escaping."""
+    home = tmp_path / request.param
+    settings = settings_from({"DRIVELAKE_HOME": str(home)}, working_folder=tmp_path)
+    create_table(settings, TABLES[NAME])
+    return settings
+
+
+def part_of(lake, *offsets, batch_id=BATCH):
+    rows = [{"recording_id": "r", "offset": i, "ingest_date": DAY} for i in offsets]
+    table = pa.Table.from_pylist(rows, schema=TABLES[NAME].schema)
+    return write_rows(lake, NAME, table, ingest_date=DAY, batch_id=batch_id)
+
+
+def offsets_in(lake):
+    return sorted(read_arrow(lake, NAME, columns=["offset"]).column(0).to_pylist())
+
+
+def test_repeat_commits_nothing(lake):
+    """The second commit of an identity is a no-op: same rows, same version."""
+    assert commit_parts(lake, NAME, [part_of(lake, 1, 2)], app_id="x")
+    version = open_table(lake, NAME).version()
+    assert not commit_parts(lake, NAME, [part_of(lake, 1, 2)], app_id="x")
+    assert open_table(lake, NAME).version() == version
+    assert offsets_in(lake) == [1, 2]
+
+
+def test_rivals_of_one_batch_commit_once(lake):
+    """Of eight drivers that commit one batch at once, one succeeds and none fails."""
+    parts = [part_of(lake, 7) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda p: commit_parts(lake, NAME, [p], app_id="x"), parts))
+    assert sum(done) == 1
+    assert offsets_in(lake) == [7]
+
+
+def test_rivals_of_other_batches_all_commit(lake):
+    """Appends of different batches do not hinder each other."""
+    parts = [part_of(lake, i, batch_id=f"{i}" * 64) for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [
+            pool.submit(commit_parts, lake, NAME, [part], app_id=f"b{i}")
+            for i, part in enumerate(parts)
+        ]
+        assert all(job.result() for job in jobs)
+    assert offsets_in(lake) == list(range(8))
+
+
+def test_missing_part_is_never_committed(lake):
+    """A commit that would name a file that is gone is refused; the table stays readable."""
+    part = part_of(lake, 1)
+    root = lake.home / "lake/bronze/decode_ledger"
+    (root / part.path).unlink()
+    with pytest.raises(PlatformError, match="PART_MISSING"):
+        commit_parts(lake, NAME, [part], app_id="x")
+    assert offsets_in(lake) == []
+
+
+def test_orphans_of_a_batch_go_and_nothing_else(lake):
+    """What a dead run of the batch left is deleted; committed and other batches' files stay."""
+    dead, kept = part_of(lake, 1), part_of(lake, 1)
+    other = part_of(lake, 5, batch_id="e" * 64)
+    commit_parts(lake, NAME, [kept], app_id="x")
+    assert remove_orphans(lake, NAME, ingest_date=DAY, batch_id=BATCH) == 1
+    root = lake.home / "lake/bronze/decode_ledger"
+    assert [(root / part.path).exists() for part in (dead, kept, other)] == [False, True, True]
+    assert offsets_in(lake) == [1]
+    assert remove_orphans(lake, NAME, ingest_date=DAY, batch_id="d" * 64) == 0
+
+
+@pytest.mark.parametrize("lake", ["plain"], indirect=True)  # Polars takes no escaped paths
+def test_other_engines_read_the_same_rows(lake):
+    """Polars and DuckDB read what was committed, with the partition column."""
+    commit_parts(lake, NAME, [part_of(lake, 3, 4)], app_id="x")
+    root = str(lake.home / "lake/bronze/decode_ledger")
+    assert sorted(pl.read_delta(root)["offset"].to_list()) == [3, 4]
+    assert pl.read_delta(root)["ingest_date"].to_list() == [DAY, DAY]
+    with duckdb.connect() as connection:
+        folder = Path(duckdb_extension_delta.__file__).parent
+        connection.load_extension(str(next(folder.rglob("delta.duckdb_extension"))))
+        rows = connection.sql(f"SELECT \"offset\", ingest_date FROM delta_scan('{root}')")
+        assert sorted(rows.fetchall()) == [(3, DAY), (4, DAY)]
+
+
+def test_table_keeps_to_features_that_every_reader_has(lake):
+    """Tables ask no more of a reader than protocol 1, and comments and keys of statistics stay."""
+    protocol = open_table(lake, NAME).protocol()
+    assert (protocol.min_reader_version, protocol.min_writer_version) == (1, 2)
+    configuration = open_table(lake, NAME).metadata().configuration
+    assert configuration["delta.dataSkippingStatsColumns"] == "recording_id,offset"
+    field = pa.schema(open_table(lake, NAME).schema().to_arrow()).field("fate")
+    assert field.metadata[b"comment"] == b"decoded, quarantined or skipped"
+
+
+def test_table_with_other_columns_is_refused(lake):
+    """A table is never opened under a contract that it does not hold."""
+    first, second = (
+        message_contract("own", message_table_schema([pa.field("speed", kind)]))
+        for kind in (pa.float64(), pa.int64())
+    )
+    create_table(lake, first)
+    with pytest.raises(SchemaMismatchError, match=r"speed \(int64, in the table double\)"):
+        create_table(lake, second)
+    assert list_tables(lake) == [NAME, "silver.own"]
+
+
+def test_insert_new_keeps_what_is_there(lake):
+    """A known key is left as it is, but for the column to be filled once."""
+    create_table(lake, TABLES["bronze.schemas"])
+
+    def insert(table_name, data):
+        row = {"schema_hash": "h", "data": data, "table_name": table_name, "ingest_date": DAY}
+        insert_new(lake, "bronze.schemas", [row], key="schema_hash", fill="table_name")
+        (found,) = read_arrow(lake, "bronze.schemas").to_pylist()
+        return found["table_name"], found["data"]
+
+    assert insert(None, b"1") == (None, b"1")
+    assert insert("silver.a", b"2") == ("silver.a", b"1")
+    version = open_table(lake, "bronze.schemas").version()
+    assert insert("silver.b", b"3") == ("silver.a", b"1")
+    assert open_table(lake, "bronze.schemas").version() == version
