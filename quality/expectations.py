@@ -1,21 +1,23 @@
 """Great Expectations suites made of the contracts: the promises of a table, for people to read.
 
-The suites run on pandas over Arrow rows. Great Expectations can't validate a Spark Connect
-DataFrame (it asks for a SparkContext), and on classic Spark it took twice the time of one plain
-aggregate; so whole small tables and samples go through here, and whole large ones through
-`quality.evaluate`.
+They take Arrow rows (through pandas) or a Spark Connect DataFrame. The library asks once for each
+expectation, so on Spark a suite costs as many jobs as it has lines; `quality.evaluate` judges a
+table in one query and is what guards the pipeline.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pyarrow as pa
 
 from contracts.limits import RANGES, value_set
 from contracts.tables import SILVER_KINDS, TableContract
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 
 @attrs.frozen
@@ -88,18 +90,17 @@ def _unique(keys: tuple[str, ...]) -> Expectation:
     return Expectation("expect_compound_columns_to_be_unique", arguments)
 
 
-def validate(rows: pa.Table, *, table: TableContract) -> SuiteResult:
-    """Run the suite of a table over rows of it, offline and in memory.
+def validate(rows: pa.Table | DataFrame, *, table: TableContract) -> SuiteResult:
+    """Run the suite of a table over rows of it, offline.
 
     Args:
-        rows: The table or a sample, with any columns: wrong ones are what the suite finds.
+        rows: The table or a part of it, with any columns: wrong ones are what the suite finds.
         table: The contract.
     """
     with warnings.catch_warnings():
         # The library imports modules that Python 3.11 deprecates.
         warnings.simplefilter("ignore", DeprecationWarning)
         import great_expectations as gx
-        import pandas as pd
         from great_expectations.data_context.types.base import ProgressBarsConfig
         from great_expectations.expectations.expectation_configuration import (
             ExpectationConfiguration,
@@ -109,14 +110,18 @@ def validate(rows: pa.Table, *, table: TableContract) -> SuiteResult:
         context = gx.get_context(mode="ephemeral")
         context.enable_analytics(enable=False)
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
-        # Arrow-backed columns: nullable nanoseconds must not pass through float64.
-        frame = rows.to_pandas(types_mapper=pd.ArrowDtype)
-        batch = (
-            context.data_sources.add_pandas("arrow")
-            .add_dataframe_asset(table.table)
-            .add_batch_definition_whole_dataframe("rows")
-            .get_batch({"dataframe": frame})
-        )
+        sources = context.data_sources
+        asset: Any
+        if isinstance(rows, pa.Table):
+            import pandas as pd
+
+            # Arrow-backed columns: nullable nanoseconds must not pass through float64.
+            frame = rows.to_pandas(types_mapper=pd.ArrowDtype)
+            asset = sources.add_pandas("arrow").add_dataframe_asset(table.table)
+        else:
+            frame = rows
+            asset = sources.add_spark("spark").add_dataframe_asset(table.table)
+        batch = asset.add_batch_definition_whole_dataframe("rows").get_batch({"dataframe": frame})
         found = [
             batch.validate(
                 ExpectationConfiguration(
@@ -128,7 +133,7 @@ def validate(rows: pa.Table, *, table: TableContract) -> SuiteResult:
     outcomes = zip(suite, found, strict=True)
     return SuiteResult(
         table=table.name,
-        rows=rows.num_rows,
+        rows=rows.num_rows if isinstance(rows, pa.Table) else rows.count(),
         outcomes=tuple(
             Outcome(one, bool(result.success), _observed(result)) for one, result in outcomes
         ),

@@ -169,6 +169,7 @@ def start_server(
         log=log,
     )
     _wait(process, server, (settings.spark_port, settings.jdbc_port))
+    process.returncode = 0  # the server outlives this object; `stop_group` collects its status
     return server
 
 
@@ -222,9 +223,7 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _wait(
-    process: subprocess.Popen[bytes], server: ServerProcess, ports: tuple[int, ...]
-) -> None:
+def _wait(process: subprocess.Popen[bytes], server: ServerProcess, ports: tuple[int, ...]) -> None:
     deadline = time.monotonic() + START_SECONDS
     waiting = list(ports)
     while waiting:
