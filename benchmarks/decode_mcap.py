@@ -55,7 +55,7 @@ def heading(options: argparse.Namespace) -> Iterator[str]:
     )
     yield f"({platform.machine()}, Python {platform.python_version()}, one thread, CPU time)"
     yield ""
-    yield "| file | what | messages | MB | ours s | spread | reference s | spread | ratio | ours msg/s |"
+    yield "| file | what | messages | MB | ours s | spread | theirs s | spread | ratio | msg/s |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
 
 

@@ -36,7 +36,8 @@ class Kind:
             the highest score.
         best_paths: As `paths`, from that element; "score" orders them.
         has_pointer: Whether the field `data` stays in the recording.
-        stamp: Path of the sensor time, from the element or from `root_stamp`.
+        header_in_row: Whether the header stands in the element, rather than in the message.
+        optional: Columns that are null where the definition has none of their paths.
     """
 
     table: str
@@ -47,6 +48,7 @@ class Kind:
     best_paths: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     has_pointer: bool = False
     header_in_row: bool = True
+    optional: frozenset[str] = frozenset()
 
     @property
     def schema(self) -> pa.Schema:
@@ -84,7 +86,10 @@ def fits(kind: Kind, schema: pa.Schema) -> bool:
     best = _element_type(_type_at(row, kind.best_of)) if kind.best_of else row
     return (
         all(_type_at(row, path) for path in wanted)
-        and all(any(_type_at(row, path) for path in paths) for paths in kind.paths.values())
+        and all(
+            name in kind.optional or any(_type_at(row, path) for path in paths)
+            for name, paths in kind.paths.items()
+        )
         and all(any(_type_at(best, path) for path in paths) for paths in kind.best_paths.values())
     )
 
@@ -140,7 +145,9 @@ def _at(column: pa.Array, path: str) -> pa.Array:
 
 
 def _first_at(column: pa.Array, paths: Sequence[str]) -> pa.Array:
-    return _at(column, next(path for path in paths if _type_at(column.type, path)))
+    """The first path that the definition has, null where it has none."""
+    found = next((path for path in paths if _type_at(column.type, path)), None)
+    return pa.nulls(len(column)) if found is None else _at(column, found)
 
 
 def _taken(column: pa.Array, rows: Int64Array | None) -> pa.Array:
@@ -251,7 +258,7 @@ _DETECTIONS = Kind(
     "objects",
     _paths(
         {
-            "object_id": ("id", "tracking_id", "header.frame_id"),
+            "object_id": ("id", "tracking_id"),
             **_axes("position", "bbox.center.position", unit="m"),
             **_axes("orientation", "bbox.center.orientation", axes="xyzw"),
             **_axes("size", "bbox.size", unit="m"),
@@ -266,6 +273,7 @@ _DETECTIONS = Kind(
         }
     ),
     header_in_row=False,
+    optional=frozenset({"object_id"}),
 )
 
 KINDS: Mapping[str, Kind] = {

@@ -33,7 +33,8 @@ from udfs.decode.mcap_chunk import (
     load_chunk,
     messages_of,
 )
-from udfs.decode.mcap_scan import is_conflict, scan_file
+from udfs.decode.mcap_index import index_file
+from udfs.decode.mcap_scan import is_conflict
 from udfs.decode.units import iter_unit_groups, rows_by_channel
 
 _TIME_LIMIT = np.uint64(1 << 63)
@@ -50,7 +51,7 @@ def index_recording(source: Source) -> RecordingIndex:
         ResourceLimitError: BOMB, where every chunk claims more than it may hold.
         UnsupportedFormatError: UNSUPPORTED_COMPRESSION:<name>, of every chunk.
     """
-    return scan_file(source)
+    return index_file(source)
 
 
 def iter_message_groups(

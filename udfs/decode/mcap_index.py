@@ -1,0 +1,142 @@
+"""The index of an MCAP file: its units, its channels and its damage.
+
+The summary at the end is a claim that is checked, never the way in: records are visited in file
+order, the checksums of data section, attachments and summary are verified, and the counts of the
+Statistics record are compared with what is there. Chunks are decompressed only where the file
+does not say otherwise which channels and how many messages are in them.
+
+Source: https://mcap.dev/spec
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+from isal.isal_zlib import crc32
+
+from contracts.errors import DecodeError
+from contracts.recording import Finding, LedgerEntry, RecordingIndex, Source
+from udfs.decode import mcap_records as rec
+from udfs.decode.mcap_counts import check_statistics, inspect_units
+from udfs.decode.mcap_scan import Scan
+from udfs.decode.mcap_summary import read_summary
+from udfs.decode.mcap_walk import walk_data_section
+
+_CRC_STEP_BYTES = 32 << 20
+
+
+def index_file(source: Source) -> RecordingIndex:
+    """Index an MCAP file.
+
+    Raises:
+        DecodeError: BAD_MAGIC; or nothing can be decoded and the damage says why: TRUNCATED,
+            RECORD_TOO_LARGE, BAD_RECORD.
+        ResourceLimitError: BOMB, every chunk claims more than a chunk may hold.
+        UnsupportedFormatError: UNSUPPORTED_COMPRESSION:<name>, of every chunk.
+    """
+    start = bytes(source.read_at(0, min(len(rec.MAGIC), source.size)))
+    if start != rec.MAGIC:
+        raise DecodeError(f"no MCAP file begins with {start.hex(' ')}", code="BAD_MAGIC", offset=0)
+    scan = Scan()
+    at_end = source.size - len(rec.MAGIC) - rec.FOOTER_BYTES - rec.HEAD_BYTES
+    summary = read_summary(source, footer_offset=at_end, findings=scan.findings)
+    walk_data_section(source, scan, summary)
+    footer_offset = _check_end(source, scan)
+    if footer_offset is not None and footer_offset != at_end:
+        summary = read_summary(source, footer_offset=footer_offset, findings=scan.findings)
+    if summary is not None:
+        for schema in summary.schemas:
+            scan.add_schema(schema, summary.footer_offset)
+        for channel in summary.channels:
+            scan.add_channel(channel, summary.footer_offset)
+        scan.statistics = summary.statistics
+    inspect_units(source, scan)
+    if scan.refused and not scan.units:
+        raise scan.refused[0]
+    check_statistics(source, scan)
+    return _index_of(source, scan)
+
+
+def _check_end(source: Source, scan: Scan) -> int | None:
+    """Say how the file ends, check the CRC of its data section, and find its footer record."""
+    if scan.data_end is None:
+        if not scan.lost_sync and not any(f.code == "TRUNCATED" for f in scan.findings):
+            what = "the file ends without DataEnd and footer"
+            finding = Finding("NO_FOOTER", what, source.size, loses=True, lost_messages=None)
+            scan.findings.append(finding)
+        return None
+    if scan.data_crc and _crc_of(source, scan.data_end) != scan.data_crc:
+        # Chunks answer for themselves; loose messages have no other checksum than this one.
+        is_loose = any(unit.uncompressed_size == unit.length for unit in scan.units)
+        what, lost = "the data section differs from its checksum", None if is_loose else 0
+        scan.findings.append(Finding("DATA_CRC", what, loses=is_loose, lost_messages=lost))
+    footer_offset = _footer_offset(source, scan.data_end)
+    if footer_offset is None:
+        what = "the file ends without a footer"
+        scan.findings.append(Finding("NO_FOOTER", what, source.size))
+    elif bytes(source.read_at(source.size - len(rec.MAGIC), len(rec.MAGIC))) != rec.MAGIC:
+        what = "the file does not end with the magic bytes"
+        scan.findings.append(Finding("BAD_TRAILER", what, source.size))
+    return footer_offset
+
+
+def _footer_offset(source: Source, at: int) -> int | None:
+    """File offset of the footer record, if the records from `at` lead to a whole one."""
+    while at + rec.HEAD_BYTES <= source.size:
+        head = rec.head_at(source, at)
+        if head.end > source.size:
+            return None
+        if head.op == rec.OP_FOOTER:
+            return at if head.length == rec.FOOTER_BYTES else None
+        at = head.end
+    return None
+
+
+def _crc_of(source: Source, end: int) -> int:
+    crc = 0
+    for at in range(0, end, _CRC_STEP_BYTES):
+        crc = crc32(source.read_at(at, min(_CRC_STEP_BYTES, end - at)), crc)
+    return crc
+
+
+def _index_of(source: Source, scan: Scan) -> RecordingIndex:
+    claimed = scan.statistics.channel_counts if scan.statistics else None
+    starts = [unit.start_ns for unit in scan.units if unit.start_ns is not None]
+    ends = [unit.end_ns for unit in scan.units if unit.end_ns is not None]
+    has_crc = scan.chunk_crcs == {True} or (not scan.chunk_crcs and scan.data_crc != 0)
+    return RecordingIndex(
+        format="mcap",
+        profile=scan.profile,
+        library=scan.library,
+        start_ns=min(starts, default=None),
+        end_ns=max(ends, default=None),
+        schemas=tuple(scan.schemas.values()),
+        channels=tuple(
+            attrs.evolve(channel, message_count=claimed.get(channel.id, 0) if claimed else None)
+            for channel in scan.channels.values()
+        ),
+        units=tuple(scan.units),
+        attachments=tuple(scan.attachments),
+        metadata=scan.metadata,
+        messages_declared=scan.statistics.message_count if scan.statistics else None,
+        integrity="CRC" if has_crc else "NONE",
+        findings=tuple(scan.findings),
+        structure=tuple(_structure(source, scan)),
+    )
+
+
+def _structure(source: Source, scan: Scan) -> Iterator[LedgerEntry]:
+    """Fates of all bytes outside the units, in order."""
+    taken: list[tuple[int, int, LedgerEntry | None]]
+    taken = [(unit.offset, unit.length, None) for unit in scan.units]
+    taken += [(entry.offset, entry.length, entry) for entry in scan.ranges]
+    at = 0
+    for offset, length, entry in sorted(taken, key=lambda one: one[:2]):
+        if offset > at:
+            yield LedgerEntry(at, offset - at, "skipped", "STRUCTURE", "records without messages")
+        if entry is not None:
+            yield entry
+        at = max(at, offset + length)
+    if at < source.size:
+        yield LedgerEntry(at, source.size - at, "skipped", "STRUCTURE", "records without messages")

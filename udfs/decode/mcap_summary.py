@@ -1,0 +1,86 @@
+"""The summary section of an MCAP file, believed only where its checksum holds.
+
+Source: https://mcap.dev/spec#summary-section
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+from isal.isal_zlib import crc32
+
+from contracts.errors import DecodeError
+from contracts.recording import Channel, Finding, Schema, Source
+from udfs.decode import mcap_records as rec
+
+
+@attrs.frozen
+class Summary:
+    """The summary section, where it is there and its checksum holds.
+
+    Attributes:
+        resume_offsets: File offsets at which it says that records begin, ascending.
+        footer_offset: File offset of the footer record.
+    """
+
+    schemas: Sequence[Schema]
+    channels: Sequence[Channel]
+    statistics: rec.Statistics | None
+    resume_offsets: Sequence[int]
+    footer_offset: int
+
+
+def read_summary(source: Source, *, footer_offset: int, findings: list[Finding]) -> Summary | None:
+    """Read the summary that the footer at `footer_offset` names; None if it is not to be trusted.
+
+    Adds BAD_FOOTER, SUMMARY_CRC or BAD_SUMMARY to the findings where there is a footer.
+    """
+    if footer_offset < len(rec.MAGIC):
+        return None
+    head = rec.head_at(source, footer_offset)
+    if (head.op, head.length) != (rec.OP_FOOTER, rec.FOOTER_BYTES):
+        return None
+    footer = rec.parse_footer(rec.content_of(source, head))
+    start = footer.summary_start or footer_offset
+    if not len(rec.MAGIC) <= start <= footer_offset:
+        findings.append(Finding("BAD_FOOTER", f"summary at byte {start}", footer_offset))
+        return None
+    if footer.summary_crc:
+        # The CRC runs from the summary to the end of the footer's two offsets.
+        covered = source.read_at(start, footer_offset + rec.HEAD_BYTES + 16 - start)
+        if crc32(covered) != footer.summary_crc:
+            findings.append(Finding("SUMMARY_CRC", "the summary is damaged", start))
+            return None
+    try:
+        return _parse_summary(source, start, footer_offset)
+    except DecodeError as error:
+        findings.append(Finding("BAD_SUMMARY", error.what, start))
+        return None
+
+
+def _parse_summary(source: Source, start: int, end: int) -> Summary:
+    schemas, channels, offsets = [], [], []
+    statistics = None
+    at = start
+    while at < end:
+        head = rec.head_at(source, at)
+        if head.end > end:
+            raise DecodeError("a summary record exceeds it", code="BAD_RECORD", offset=at)
+        fields = rec.content_of(source, head)
+        if head.op == rec.OP_SCHEMA:
+            schemas.append(rec.parse_schema(fields))
+        elif head.op == rec.OP_CHANNEL:
+            channels.append(rec.parse_channel(fields))
+        elif head.op == rec.OP_STATISTICS:
+            statistics = rec.parse_statistics(fields)
+        elif head.op == rec.OP_CHUNK_INDEX:
+            _, _, offset, length = (fields.u64() for _ in range(4))
+            offsets += [offset, offset + length]
+        elif head.op in (rec.OP_ATTACHMENT_INDEX, rec.OP_METADATA_INDEX):
+            offset, length = fields.u64(), fields.u64()
+            offsets += [offset, offset + length]
+        at = head.end
+    offsets.append(start - rec.HEAD_BYTES - 4)
+    inside = sorted({offset for offset in offsets if len(rec.MAGIC) <= offset < start})
+    return Summary(schemas, channels, statistics, inside, end)
