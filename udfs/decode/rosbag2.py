@@ -56,7 +56,7 @@ def index_recording(source: Source) -> RecordingIndex:
         rows = store.rows()
         schemas, channels = _channels(topics, store.definitions(), distribution)
         declared = store.declared_count()
-        findings = [*_findings(rows, declared, topics), *_log_beside(store)]
+        findings = [*_findings(rows, declared, topics), *_around(store, source.size)]
     counts = dict(
         zip(*(a.tolist() for a in np.unique(rows.topic, return_counts=True)), strict=True)
     )
@@ -148,6 +148,9 @@ def _findings(rows: Rows, declared: int | None, topics: Sequence[Topic]) -> Iter
         what = f"rows from {first} {'on' if last is None else f'to {last}'} can't be read"
         lost = None if last is None else last - first + 1
         yield Finding("DB_MALFORMED", what, loses=True, lost_messages=lost)
+    if rows.disordered:
+        what = f"{rows.disordered} rows have rowids out of order"
+        yield Finding("DB_MALFORMED", what, loses=True, lost_messages=rows.disordered)
     orphans = int(np.count_nonzero(~np.isin(rows.topic, [topic.id for topic in topics])))
     if orphans:
         what = f"{orphans} messages name a topic that is not there"
@@ -159,10 +162,16 @@ def _findings(rows: Rows, declared: int | None, topics: Sequence[Topic]) -> Iter
         yield Finding("COUNT_MISMATCH", what, loses=lost > 0, lost_messages=lost)
 
 
-def _log_beside(store: Store) -> Iterator[Finding]:
-    size = store.wal_bytes()
-    if size:
-        what = f"a write-ahead log of {size} bytes lies beside; its rows are not in this object"
+def _around(store: Store, size: int) -> Iterator[Finding]:
+    """What the file's surroundings say: it is cut, or a write-ahead log belongs to it."""
+    if store.missing_bytes:
+        what = f"the file ends {store.missing_bytes} bytes before its last page"
+        yield Finding("TRUNCATED", what, size)
+    log_bytes = store.wal_bytes()
+    if log_bytes:
+        what = (
+            f"a write-ahead log of {log_bytes} bytes lies beside; its rows are not in this object"
+        )
         yield Finding("WAL_NOT_READ", what, loses=True, lost_messages=None)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
+import struct
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -15,13 +17,22 @@ from urllib.parse import quote
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 
 from contracts.errors import DecodeError
 from contracts.recording import Int64Array, Source
 
 _ROWS_AT_A_TIME = 50_000
-_SELECT = "SELECT rowid, topic_id, timestamp, length(data) FROM messages"
-_SELECT_DATA = "SELECT rowid, topic_id, timestamp, data FROM messages WHERE"
+_HEADER_BYTES = 100
+_COPY_BYTES = 16 << 20
+_MOST_GROWTH = 1000
+_SOUND = "typeof(topic_id) || typeof(timestamp) || typeof(data) = 'integerintegerblob'"
+_HEAD = (  # a damaged row may hold anything: it then belongs to no topic
+    f"rowid, CASE WHEN {_SOUND} THEN topic_id ELSE -1 END,"
+    f" CASE WHEN {_SOUND} THEN timestamp ELSE 0 END"
+)
+_SELECT = f"SELECT {_HEAD}, COALESCE(length(data), 0) FROM messages"  # noqa: S608  constants
+_SELECT_DATA = f"SELECT {_HEAD}, data FROM messages"  # noqa: S608
 _MESSAGE_COUNT = re.compile(r"^\s{0,2}message_count:\s*(\d+)\s*$", re.MULTILINE)
 
 
@@ -53,6 +64,7 @@ class Rows:
         topic: (N,) int64.
         time_ns: (N,) int64, when they were received, recorder's clock.
         size: (N,) int64, bytes of data.
+        disordered: Rows left out because a damaged page gives them rowids out of order.
         gaps: Rowid ranges [first, last] that can't be read; last is None where the table goes on
             for nobody knows how long.
     """
@@ -62,15 +74,23 @@ class Rows:
     time_ns: Int64Array
     size: Int64Array
     gaps: tuple[tuple[int, int | None], ...] = ()
+    disordered: int = 0
 
 
 class Store:
-    """An open bag file; a context manager."""
+    """An open bag file; a context manager.
+
+    Attributes:
+        tables: Names of its tables.
+        columns: Names of the columns of the tables that a bag may have.
+        missing_bytes: What the file is shorter than its header says.
+    """
 
     def __init__(self, source: Source) -> None:
         """Open the file read-only; DecodeError DB_MALFORMED or NOT_A_DATABASE if it won't read."""
         self._path = source.local_path()
-        uri = f"file:{quote(self._path)}?mode=ro&immutable=1"
+        self.missing_bytes, self._padded = _padded_copy(source)
+        uri = f"file:{quote(self._padded or self._path)}?mode=ro&immutable=1"
         self._db = sqlite3.connect(uri, uri=True)
         self._db.text_factory = lambda data: data.decode("utf-8", "replace")
         try:
@@ -81,7 +101,7 @@ class Store:
                 for table in ("topics", "messages", "message_definitions", "schema", "metadata")
             }
         except sqlite3.DatabaseError as error:
-            self._db.close()
+            self.__exit__()
             code = "NOT_A_DATABASE" if "not a database" in str(error) else "DB_MALFORMED"
             raise DecodeError(str(error), code=code, uri=source.uri) from error
 
@@ -90,8 +110,10 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the file."""
+        """Close the file, and delete the copy if one was made."""
         self._db.close()
+        if self._padded:
+            Path(self._padded).unlink(missing_ok=True)
 
     def wal_bytes(self) -> int:
         """Size of a write-ahead log that lies beside the file; it is another object, not read."""
@@ -152,20 +174,24 @@ class Store:
             tail = self._until_damage("rowid > ? ORDER BY rowid DESC", last)[::-1]
             parts += [np.array(rows, np.int64) for rows in (head, tail) if rows]
             gaps = ((last + 1, tail[0][0] - 1 if tail else None),)
-        except (OverflowError, ValueError) as error:
-            what = f"a row of messages holds no integers: {error}"
-            raise DecodeError(what, code="DB_MALFORMED") from error
         table = np.concatenate([np.empty((0, 4), np.int64), *parts]).T.copy()
-        return Rows(table[0], table[1], table[2], table[3], gaps)
+        good = _ascending(table[0], after=0)
+        disordered = int(np.count_nonzero(~good))
+        table = table if not disordered else table[:, good]
+        return Rows(table[0], table[1], table[2], table[3], gaps, disordered)
 
     def data(self, first: int, count: int) -> list[tuple[int, int, int, bytes | None]]:
         """(rowid, topic, time, data) of `count` rows from rowid `first` on; None: unreadable."""
-        where = "rowid >= ? ORDER BY rowid LIMIT ?"
         try:
-            return self._all(f"{_SELECT_DATA} {where}", (first, count))
+            where = "WHERE rowid >= ? ORDER BY rowid LIMIT ?"
+            rows = self._all(f"{_SELECT_DATA} {where}", (first, count))
         except sqlite3.DatabaseError:
-            rows = self._all(f"{_SELECT} WHERE {where}", (first, count))
-            return [(row[0], row[1], row[2], self._data_of(row[0])) for row in rows]
+            ahead = self._until_damage("rowid >= ? ORDER BY rowid LIMIT ?", first, count)
+            back = self._until_damage("rowid >= ? ORDER BY rowid DESC", first)
+            heads = sorted({row[0]: row for row in (*ahead, *back)}.values())[:count]
+            rows = [(row[0], row[1], row[2], self._data_of(row[0])) for row in heads]
+        good = _ascending(np.array([row[0] for row in rows], np.int64), after=first - 1)
+        return rows if good.all() else [rows[i] for i in np.flatnonzero(good).tolist()]
 
     def _data_of(self, rowid: int) -> bytes | None:
         try:
@@ -183,11 +209,37 @@ class Store:
             yield rowid, data
 
     def _until_damage(self, where: str, *values: int) -> list[tuple[int, int, int, int]]:
+        """Rows up to the first that won't read; `extend` keeps those before the error."""
         rows: list[tuple[int, int, int, int]] = []
-        cursor = self._db.execute(f"{_SELECT} WHERE {where}", values)
         with contextlib.suppress(sqlite3.DatabaseError):
-            rows.extend(cursor)  # rows read before the damage stay
+            rows.extend(self._db.execute(f"{_SELECT} WHERE {where}", values))
         return rows
 
     def _all(self, statement: str, values: Sequence[int] = ()) -> list[Any]:
         return self._db.execute(statement, values).fetchall()
+
+
+def _ascending(ids: Int64Array, *, after: int) -> npt.NDArray[np.bool_]:
+    """(N,) which ids are larger than `after` and all before them, as those of sound pages are."""
+    largest = np.maximum.accumulate(np.concatenate([np.array([after]), ids]))
+    return ids > largest[:-1]
+
+
+def _padded_copy(source: Source) -> tuple[int, str]:
+    """Bytes that a cut file lacks, and a copy that has zeros for them; (0, "") for a whole one.
+
+    SQLite opens no file that is shorter than its header says; a page of zeros it reports when it
+    comes to it, and every page before is read.
+    """
+    if source.size < _HEADER_BYTES:
+        return 0, ""
+    page_bytes, pages = struct.unpack(">16xH10xI", source.read_at(0, 32))
+    page_bytes = 65536 if page_bytes == 1 else page_bytes
+    missing = pages * page_bytes - source.size
+    if missing <= 0 or pages * page_bytes > _MOST_GROWTH * source.size:
+        return 0, ""
+    with tempfile.NamedTemporaryFile(prefix="drivelake-", delete=False) as file:
+        for offset in range(0, source.size, _COPY_BYTES):
+            file.write(source.read_at(offset, min(_COPY_BYTES, source.size - offset)))
+        file.truncate(pages * page_bytes)
+    return missing, file.name
