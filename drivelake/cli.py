@@ -217,7 +217,7 @@ def simulate(
     as_json: JsonFlag = False,
 ) -> None:
     """Make drives with a known truth, recorded as a real fleet does."""
-    from drivelake.demo import simulate_drives
+    from drivelake.simulate import simulate_drives
 
     made = simulate_drives(
         load_settings(), drives=drives, seconds=seconds, seed=seed, out=place, console=err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from contracts.errors import ContractViolation
 from contracts.settings import Settings
 from drivelake.platform import spark_at_hand
 from spark_jobs.ingest import IngestReport, ingest
-from spark_jobs.session import connect
+from spark_jobs.session import connected
 
 
 def ingest_places(
@@ -27,21 +26,25 @@ def ingest_places(
     """
     uris = [_as_uri(place) for place in places]
     definitions = dict(_definition(text) for text in dbc)
-    with spark_at_hand(settings), console.status("ingest: starting") as line:
+    with (
+        spark_at_hand(settings),
+        connected(settings) as spark,
+        console.status("ingest: starting") as line,
+    ):
         return ingest(
-            connect(settings),
+            spark,
             settings,
             uris,
-            ingest_date=dt.datetime.now(dt.UTC).date(),
             definitions=definitions,
-            progress=lambda text: line.update(f"ingest: {text}"),
+            assume_complete=True,
+            progress=lambda stage, done, total: line.update(f"ingest: {stage} {done:,}/{total:,}"),
         )
 
 
 def _as_uri(place: str) -> str:
     if "://" in place:
         return place
-    path = Path(place).absolute()
+    path = Path(place).resolve()
     if not path.exists():
         raise ContractViolation(f"There is nothing at {place}", code="USAGE")
     return path.as_uri()

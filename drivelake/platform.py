@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,12 +72,14 @@ def start_platform(
 ) -> list[Service]:
     """Start every service that is not running; `say` hears of each, and whether it is new."""
     alive = running(settings)
-    services = []
-    for name in SERVICES:
+
+    def start(name: str) -> Service:
         service = alive.get(name) or _start(name, settings)
         say(service, name not in alive)
-        services.append(service)
-    return services
+        return service
+
+    with ThreadPoolExecutor() as pool:  # each waits for its own port
+        return list(pool.map(start, SERVICES))
 
 
 def stop_platform(settings: Settings) -> list[Service]:
@@ -125,6 +128,7 @@ def service_environment(settings: Settings) -> dict[str, str]:
         "SPARK_REMOTE": settings.spark_remote,
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "OMP_NUM_THREADS": "1",
         **settings.storage_options,
     }

@@ -50,7 +50,7 @@ def as_json(table: pa.Table) -> str:
 def _spark(settings: Settings, statement: str) -> pa.Table:
     from pyspark.errors import PySparkException
 
-    from spark_jobs.session import connect
+    from spark_jobs.session import connected
 
     host, _, port = settings.spark_remote.removeprefix("sc://").partition(":")
     if host in {"127.0.0.1", "localhost"} and not answers(int(port.split("/")[0])):
@@ -58,16 +58,20 @@ def _spark(settings: Settings, statement: str) -> pa.Table:
             f"No Spark server answers at {settings.spark_remote}",
             remedy="Start it with `drivelake up`, or ask the files directly with --engine duckdb",
         )
-    spark = connect(settings)
     try:
-        return spark.sql(statement).toArrow()
+        with connected(settings) as spark:
+            return spark.sql(statement).toArrow()
     except PySparkException as error:
         raise ContractViolation(_first_line(str(error)), code="SQL") from error
 
 
 def _duckdb(settings: Settings, statement: str) -> pa.Table:
-    """DuckDB over the tables' files as delta-rs lists them; the same on disk and on S3."""
+    """DuckDB over lazy scans of the tables' files; the same on disk and on S3.
+
+    Not over Arrow datasets: DuckDB 1.5 pushes string filters into them in a type Arrow refuses.
+    """
     import duckdb
+    import polars as pl
 
     connection = duckdb.connect()
     connection.sql("SET TimeZone = 'UTC'")
@@ -75,7 +79,7 @@ def _duckdb(settings: Settings, statement: str) -> pa.Table:
         connection.sql(f'CREATE SCHEMA "{layer}"')
     for name in table_names(settings):
         layer, table = name.split(".")
-        connection.register(f"{layer}__{table}", open_table(settings, name).to_pyarrow_dataset())
+        connection.register(f"{layer}__{table}", pl.scan_delta(open_table(settings, name)))
         connection.sql(f'CREATE VIEW "{layer}"."{table}" AS FROM "{layer}__{table}"')
     try:
         return connection.sql(statement).to_arrow_table()

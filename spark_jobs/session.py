@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pyspark.sql import SparkSession
 
 from contracts.settings import Settings
@@ -23,3 +26,16 @@ def connect(settings: Settings) -> SparkSession:
     for key, value in _SESSION_CONFIGURATION.items():
         builder = builder.config(key, value)
     return builder.create()
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[SparkSession]:
+    """A session for the block, closed at its end.
+
+    A session that is left open goes on retrying for minutes once its server has gone.
+    """
+    spark = connect(settings)
+    try:
+        yield spark
+    finally:
+        spark.stop()

@@ -48,6 +48,12 @@ def make_settings(home: Path, **changes: object) -> Settings:
 
 
 @pytest.fixture(scope="session")
+def new_deployment():
+    """`new_deployment(home, **changes)`: settings of one more deployment, on free ports."""
+    return make_settings
+
+
+@pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The deployment that the tests of this session share."""
     return make_settings(tmp_path_factory.mktemp("drivelake"))

@@ -1,0 +1,120 @@
+"""`drivelake demo`: the main job end to end on embedded defaults, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from contracts.errors import PlatformError
+from contracts.settings import Settings
+from drivelake.environment import PROJECT
+from drivelake.ingest import ingest_places
+from drivelake.platform import service_environment, spark_at_hand
+from drivelake.report import DemoReport, collect_report
+from drivelake.simulate import local_folder, simulate_drives
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+
+def run_demo(
+    settings: Settings, *, drives: int, seconds: float, seed: int, console: Console
+) -> DemoReport:
+    """Simulate, ingest, synchronise, label, train, judge, compile, sign; each step once.
+
+    Raises:
+        PlatformError: A step failed; Dagster's own words stand above.
+    """
+    took: dict[str, float] = {}
+    with _step(console, took, f"simulate {drives} drives of {seconds:g} s"):
+        simulate_drives(settings, drives=drives, seconds=seconds, seed=seed, console=console)
+    with spark_at_hand(settings), _instance(settings) as instance:
+        samples = samples_folder(settings)
+        if samples is None:
+            console.print("[yellow]no real recordings here: set DRIVELAKE_SAMPLES to take some")
+        else:
+            with _step(console, took, f"ingest the real recordings of {samples.name}/"):
+                ingest_places(settings, [str(samples)], dbc=[], console=console)
+        with _step(console, took, "recordings to frames, through Dagster"):
+            for day in _landing_days(settings):
+                _run_job(instance, "ingest_job", console, partition_key=day)
+        with _step(console, took, "frames to a signed bundle, through Dagster"):
+            _run_job(instance, "release_job", console)
+    return collect_report(settings, seconds_by_step=took)
+
+
+def samples_folder(settings: Settings) -> Path | None:
+    """Folder of the real recordings, or None where there are none."""
+    named = settings.samples_uri
+    place = local_folder(named) if named else PROJECT.parent / "shared" / "data"
+    return place if place.is_dir() else None
+
+
+@contextmanager
+def _step(console: Console, took: dict[str, float], name: str) -> Iterator[None]:
+    started = time.monotonic()
+    console.print(f"[bold]▸ {name}")
+    yield
+    took[name] = time.monotonic() - started
+    console.print(f"  done in {took[name]:.1f} s", highlight=False)
+
+
+@contextmanager
+def _instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of this home, so that the page shows these runs too."""
+    os.environ.update(service_environment(settings))
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def _landing_days(settings: Settings) -> list[str]:
+    from assets.landing_uploads import uploads_of
+    from assets.partitions import last_day
+    from spark_jobs.discover import discover
+
+    uploads = uploads_of(
+        discover([settings.landing_uri], storage_options=settings.storage_options)
+    )
+    last = last_day()
+    return sorted({upload.day(last=last).isoformat() for upload in uploads})
+
+
+def _run_job(
+    instance: dg.DagsterInstance, name: str, console: Console, *, partition_key: str | None = None
+) -> None:
+    """Run a job of the code location in this process; each step is named as it ends."""
+    from dagster import DagsterEventType
+
+    from assets.definitions import definitions
+
+    job = definitions().get_job_def(name)
+    started = time.monotonic()
+    result = job.execute_in_process(
+        instance=instance, partition_key=partition_key, raise_on_error=False
+    )
+    for event in result.all_events:
+        if event.event_type in {DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE}:
+            _show_step(console, event.step_key or "", failed=event.is_failure)
+    if not result.success:
+        reasons = [
+            str(event.event_specific_data.error.message).strip()  # type: ignore[union-attr]
+            for event in result.all_events
+            if event.is_step_failure
+        ]
+        raise PlatformError(
+            f"{name} failed after {time.monotonic() - started:.0f} s: {' · '.join(reasons)}",
+            code="RUN_FAILED",
+            remedy=f"`drivelake up` and look at run {result.run_id}",
+        )
+
+
+def _show_step(console: Console, key: str, *, failed: bool) -> None:
+    console.print(f"  {'✗' if failed else '✓'} {key}", highlight=False)

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.e2e
+SCRIPT = str(Path(sys.executable).parent / "drivelake")
+CHROMIUM = shutil.which("chromium")
+RUNS = """{ runsOrError(limit: 20) { ... on Runs { results { runId status tags { key value } } } } }"""
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory, new_deployment):
+    """`drivelake up` in a home of its own, with one small simulated drive to be uploaded."""
+    from simulation.fleet import FleetSpec, simulate_fleet
+
+    base = tmp_path_factory.mktemp("platform")
+    settings = new_deployment(base / "home")
+    environment = {
+        **os.environ,
+        "DRIVELAKE_HOME": str(settings.home),
+        "DRIVELAKE_SPARK_PORT": str(settings.spark_port),
+        "DRIVELAKE_JDBC_PORT": str(settings.jdbc_port),
+        "DRIVELAKE_DAGSTER_PORT": str(settings.dagster_port),
+        "DRIVELAKE_MLFLOW_PORT": str(settings.mlflow_port),
+        "DRIVELAKE_SETTLE_SECONDS": "1",
+    }
+    environment.pop("SPARK_REMOTE", None)
+    drives = base / "drives"
+    simulate_fleet(FleetSpec(drives=1, seconds=8.0, seed=3), out=drives, truth=base / "truth")
+    (settings.home / "landing").mkdir(parents=True)
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+
+    done = call("up", "--json")
+    assert done.returncode == 0, done.stderr
+    services = json.loads(done.stdout)
+    processes = [
+        child
+        for service in services
+        for child in [psutil.Process(service["pid"])]
+    ]
+    yield {"settings": settings, "call": call, "services": services, "drives": drives}
+    family = [child for top in processes if top.is_running() for child in [top, *top.children(True)]]
+    assert call("down").returncode == 0
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive, f"`drivelake down` left {alive}"
+
+
+def graphql(settings, query: str) -> dict:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{settings.dagster_port}/graphql",
+        data=json.dumps({"query": query}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["data"]
+
+
+def wait_for(what: str, condition, *, seconds: float):
+    """Poll until the condition gives something; a failure says what was waited for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(1.0)
+    raise AssertionError(f"{what}: not within {seconds:.0f} s")
+
+
+@pytest.fixture(scope="module")
+def run_of_upload(platform):
+    """Drop a drive into landing and wait for the run that the sensor starts, to its end."""
+    settings = platform["settings"]
+    [drive] = platform["drives"].iterdir()
+    target = settings.home / "landing" / drive.name
+    shutil.copytree(drive, target, ignore=shutil.ignore_patterns("drive.json"))
+    shutil.copyfile(drive / "drive.json", target / "drive.json")
+
+    def ended():
+        runs = graphql(settings, RUNS)["runsOrError"]["results"]
+        return next((run for run in runs if run["status"] in {"SUCCESS", "FAILURE"}), None)
+
+    return wait_for("the sensor's run", ended, seconds=300)
+
+
+def test_every_service_answers_and_a_second_up_changes_nothing(platform):
+    """`up` twice gives the same processes; all pages answer on 127.0.0.1 only."""
+    again = json.loads(platform["call"]("up", "--json").stdout)
+    assert [service["pid"] for service in again] == [
+        service["pid"] for service in platform["services"]
+    ]
+    for service in again:
+        listening = [
+            connection.laddr.ip
+            for process in [psutil.Process(service["pid"])]
+            for member in [process, *process.children(recursive=True)]
+            for connection in member.net_connections(kind="inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert set(listening) <= {"127.0.0.1", "::ffff:127.0.0.1"}, service["name"]
+
+
+def test_an_upload_is_in_sql_with_no_hand_on_it(platform, run_of_upload):
+    """A drive dropped into landing starts a run by the sensor, and its rows answer in SQL."""
+    assert run_of_upload["status"] == "SUCCESS"
+    tags = {tag["key"]: tag["value"] for tag in run_of_upload["tags"]}
+    assert tags.get("dagster/sensor_name"), tags
+    query = "SELECT state, count(*) AS n FROM bronze.uploads GROUP BY state"
+    done = platform["call"]("sql", query, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    states = {row["state"]: row["n"] for row in json.loads(done.stdout)}
+    assert states.get("ACCEPTED", 0) >= 3, states
+    frames = platform["call"]("sql", "SELECT count(*) AS n FROM silver.frames", "-f", "json")
+    assert json.loads(frames.stdout)[0]["n"] > 40
+
+
+def test_jdbc_answers_the_same(platform, run_of_upload):
+    """A JDBC client reads the curated tables from the same server."""
+    import pyspark
+
+    settings = platform["settings"]
+    done = subprocess.run(
+        [
+            str(Path(pyspark.__file__).parent / "bin" / "beeline"),
+            "-u", f"jdbc:hive2://127.0.0.1:{settings.jdbc_port}/default",
+            "--silent=true", "--outputformat=csv2",
+            "-e", "SELECT count(*) AS n FROM silver.imu",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    over_connect = platform["call"]("sql", "SELECT count(*) AS n FROM silver.imu", "-f", "json")
+    assert json.loads(over_connect.stdout)[0]["n"] > 0
+    assert str(json.loads(over_connect.stdout)[0]["n"]) in done.stdout
+
+
+@pytest.mark.browser
+def test_pages_show_graph_asset_and_run(platform, run_of_upload, tmp_path):
+    """The asset graph, an asset with plot and checks, and the run render in a real browser."""
+    if CHROMIUM is None:
+        pytest.skip("notyet: no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    base = f"http://127.0.0.1:{platform['settings'].dagster_port}"
+    folder = Path(os.environ.get("DRIVELAKE_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = {
+        "asset-graph": ("/asset-groups", "frames"),
+        "asset": ("/assets/silver/frames?view=overview", "frames"),
+        "run": (f"/runs/{run_of_upload['runId']}", run_of_upload["runId"][:8]),
+    }
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        for name, (path, text) in pages.items():
+            page.goto(base + path, wait_until="domcontentloaded")
+            page.get_by_text(text).first.wait_for(timeout=60_000)
+            page.wait_for_timeout(3_000)
+            page.screenshot(path=folder / f"{name}.png")
+            assert (folder / f"{name}.png").stat().st_size > 20_000, name
+        browser.close()
