@@ -34,7 +34,7 @@ def storage():
         "s3",
         endpoint_url=options["AWS_ENDPOINT_URL"],
         aws_access_key_id="test",
-        aws_secret_access_key="test",
+        aws_secret_access_key="test",  # noqa: S106
         region_name="eu-central-1",
     )
     client.create_bucket(

@@ -27,7 +27,7 @@ SCALARS = {
 
 
 def file_set() -> descriptor_pb2.FileDescriptorSet:
-    """A type with every scalar, alone and repeated, a stamp, a map, an enum, itself inside itself."""
+    """A type with every scalar, alone and repeated, a stamp, a map, and itself inside itself."""
     file = descriptor_pb2.FileDescriptorProto(name="t.proto", package="test", syntax="proto3")
     file.dependency.append("google/protobuf/timestamp.proto")
     message = file.message_type.add(name="All")

@@ -73,7 +73,7 @@ def message_of(draw, structs, store, name: str):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize("serialisation", ["little", "big", "ros1"])
 def test_random_messages_of_random_types_decode_as_rosbags_reads_them(serialisation, data):
     """Any definition, any values, either byte order, either generation: equal to rosbags."""
@@ -102,7 +102,7 @@ def test_random_messages_of_random_types_decode_as_rosbags_reads_them(serialisat
 
 
 def test_every_ros_message_of_the_samples_equals_the_reference_decoders(samples):
-    """All ROS messages of the real MCAP files: value by value as mcap-ros1/ros2-support has them."""
+    """All ROS messages of the real files: value by value as mcap-ros1/ros2-support has them."""
     from mcap_ros1.decoder import DecoderFactory as Ros1
     from mcap_ros2.decoder import DecoderFactory as Ros2
 
