@@ -1,0 +1,203 @@
+"""The landing sensor: what it asks for, when, and that nothing slips past it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from assets.landing_uploads import Upload
+from assets.partitions import FIRST_DAY, day_of, ingest_days, last_day
+from assets.resources import resources_for
+from assets.sensors import landing_sensor
+from contracts.tables import TABLES, table_uri
+
+OLD_NS = 1_600_000_000_000_000_000  # settled long ago: 2020-09-13
+
+
+@pytest.fixture
+def variables(tmp_path):
+    return {
+        "DRIVELAKE_HOME": str(tmp_path),
+        "DRIVELAKE_LAKE": (tmp_path / "lake").as_uri(),
+        "DRIVELAKE_LANDING": (tmp_path / "landing").as_uri(),
+    }
+
+
+@pytest.fixture
+def landing(variables):
+    folder = Path(urlsplit(variables["DRIVELAKE_LANDING"]).path)
+    folder.mkdir()
+    return folder
+
+
+def _evaluate(variables, cursor=None):
+    context = dg.build_sensor_context(cursor=cursor, resources=resources_for(variables))
+    with context:
+        return landing_sensor(context)
+
+
+def _put(path, data=b"bytes", *, modified_ns=OLD_NS):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    os.utime(path, ns=(modified_ns, modified_ns))
+    return path
+
+
+def _put_drive(folder, *, names=("adas.mcap", "bus.mf4"), missing=()):
+    objects = [
+        {
+            "path": name,
+            "sha256": hashlib.sha256(name.encode()).hexdigest(),
+            "size_bytes": len(name),
+            "recorder": name.split(".")[0],
+        }
+        for name in names
+    ]
+    manifest = {"drivelake_manifest": 1, "drive_id": folder.name, "objects": objects}
+    for name in names:
+        if name not in missing:
+            _put(folder / name, name.encode())
+    _put(folder / "drive.json", json.dumps(manifest).encode(), modified_ns=OLD_NS + 1)
+
+
+def _take(variables, upload_uris):
+    """What an ingest leaves: a row with a final state for each object, as it is listed."""
+    contract = TABLES["bronze.uploads"]
+    rows = []
+    for uri in upload_uris:
+        stat = Path(urlsplit(uri).path).stat()
+        rows.append(
+            {
+                "uri": uri,
+                "sha256": "0",
+                "size_bytes": stat.st_size,
+                "modified_ns": stat.st_mtime_ns,
+                "state": "ACCEPTED",
+                "ingest_date": dt.date(2020, 9, 13),
+            }
+        )
+    table = pa.Table.from_pylist(rows, schema=contract.schema)
+    place = table_uri(variables["DRIVELAKE_LAKE"], contract.name)
+    write_deltalake(place, table, mode="append", partition_by=list(contract.partition_by))
+
+
+def _uris(request):
+    return request.run_config["ops"]["ingest"]["config"]["uris"]
+
+
+def test_empty_landing_asks_for_nothing(variables):
+    """A landing area that is not there yet, or empty, starts no run and says so."""
+    result = _evaluate(variables)
+    assert result.run_requests == []
+    assert "taken" in result.skip_reason.skip_message
+
+
+def test_a_drive_is_one_run_of_its_day(variables, landing):
+    """The objects of an upload manifest start one run, on the day of the last of them."""
+    _put_drive(landing / "drive-1")
+    result = _evaluate(variables)
+    (request,) = result.run_requests
+    names = sorted(uri.rsplit("/", 1)[1] for uri in _uris(request))
+    assert names == ["adas.mcap", "bus.mf4", "drive.json"]
+    assert request.partition_key == "2020-09-13"
+    assert request.run_key.startswith("drive-1:")
+    (observation,) = result.asset_events
+    assert observation.metadata["landing/new_uploads"].value == 1
+
+
+def test_an_unfinished_drive_waits(variables, landing):
+    """A drive of which an object is missing starts nothing, and starts once it is there."""
+    _put_drive(landing / "drive-1", missing=("bus.mf4",))
+    first = _evaluate(variables)
+    assert first.run_requests == []
+    assert "not complete" in first.skip_reason.skip_message
+    _put(landing / "drive-1" / "bus.mf4", b"bus.mf4")
+    second = _evaluate(variables, cursor=first.cursor)
+    assert len(second.run_requests) == 1
+
+
+def test_a_file_is_taken_once_it_has_settled(variables, landing):
+    """A file just written to waits though the listing does not change any more; later it runs."""
+    path = _put(landing / "a.mcap", modified_ns=time.time_ns())
+    first = _evaluate(variables)
+    assert first.run_requests == []
+    settled = time.time_ns() - 60_000_000_000
+    os.utime(path, ns=(settled, settled))
+    assert len(_evaluate(variables, cursor=first.cursor).run_requests) == 1
+
+
+def test_an_unchanged_listing_is_not_read_again(variables, landing):
+    """With nothing left to do, the same listing is skipped by its hash."""
+    uri = _put(landing / "a.mcap").as_uri()
+    _take(variables, [uri])
+    first = _evaluate(variables)
+    assert first.run_requests == []
+    second = _evaluate(variables, cursor=first.cursor)
+    assert isinstance(second, dg.SkipReason)
+    assert "changed" in second.skip_message
+
+
+def test_an_older_object_that_comes_later_is_taken(variables, landing):
+    """An object that arrives with an older date than all that was seen is not passed over."""
+    new = _put(landing / "new.mcap", modified_ns=OLD_NS + 10**15)
+    first = _evaluate(variables)
+    _take(variables, [new.as_uri()])
+    old = _put(landing / "old.mcap", modified_ns=OLD_NS)
+    second = _evaluate(variables, cursor=first.cursor)
+    assert [_uris(request) for request in second.run_requests] == [[old.as_uri()]]
+
+
+def test_a_run_key_names_the_state_of_an_upload(variables, landing):
+    """The same objects give the same run key, so a run is not started twice; new bytes another."""
+    path = _put(landing / "a.mcap")
+    first, again = _evaluate(variables), _evaluate(variables)
+    keys = [result.run_requests[0].run_key for result in (first, again)]
+    assert keys[0] == keys[1]
+    _put(path, b"other bytes")
+    assert _evaluate(variables).run_requests[0].run_key != keys[0]
+
+
+def test_a_storage_failure_raises(variables, landing, monkeypatch):
+    """A landing area that can't be read fails the tick; it is not taken for an empty one."""
+    _put(landing / "a.mcap")
+    from spark_jobs import discover
+
+    def broken(*_args, **_more):
+        raise OSError("disk gone")
+
+    monkeypatch.setattr(discover, "discover", broken)
+    with pytest.raises(OSError, match="disk gone"):
+        _evaluate(variables)
+
+
+@pytest.mark.parametrize(
+    ("modified_ns", "day"),
+    [
+        (0, FIRST_DAY),
+        (-5, FIRST_DAY),
+        (1_767_311_999_999_999_999, dt.date(2026, 1, 1)),
+        (1_767_312_000_000_000_000, dt.date(2026, 1, 2)),
+        (2**63 - 1, dt.date(2026, 11, 20)),
+    ],
+)
+def test_every_stamp_has_a_day(modified_ns, day):
+    """Days change at midnight UTC, and stamps outside of the partitions go to the nearest day."""
+    assert day_of(modified_ns, last=dt.date(2026, 11, 20)) == day
+
+
+def test_today_has_a_partition():
+    """What arrives today is taken today."""
+    today = dt.datetime.now(dt.UTC).date()
+    assert last_day() == today
+    upload = Upload("a", (("a", 1, time.time_ns()),))
+    assert ingest_days.has_partition_key(upload.day(last=last_day()).isoformat())
