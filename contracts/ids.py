@@ -28,8 +28,10 @@ def schema_hash(name: str, encoding: str, data: bytes) -> str:
 def table_slug(schema_name: str) -> str:
     """Table name of a message schema, the same for every container and ROS generation.
 
-    >>> table_slug("std_msgs/msg/String"), table_slug("std_msgs/String"), table_slug("foxglove.Vec3")
-    ('std_msgs_string', 'std_msgs_string', 'foxglove_vec3')
+    >>> table_slug("std_msgs/msg/String"), table_slug("std_msgs/String")
+    ('std_msgs_string', 'std_msgs_string')
+    >>> table_slug("foxglove.Vec3")
+    'foxglove_vec3'
     """
     plain = _ROS_KIND.sub("/", schema_name)
     return _NOT_A_WORD.sub("_", plain.lower()).strip("_") or "unnamed"

@@ -325,9 +325,7 @@ _BRONZE: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...
             "message_count": (_I64, "Messages the index declares, null if it does not"),
             "channel_counts": (
                 pa.list_(
-                    pa.field(
-                        "element", pa.struct([("channel_id", _I32), ("message_count", _I64)])
-                    )
+                    pa.field("element", pa.struct([("channel_id", _I32), ("message_count", _I64)]))
                 ),
                 "Messages by channel",
             ),

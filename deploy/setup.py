@@ -45,9 +45,7 @@ def check_java():
                 "drivelake needs Java %d for Spark, but there is no `%s` on the PATH. "
                 "Install a JDK, e.g. openjdk-17-jdk-headless." % (JAVA_MINIMUM, program)
             )
-    text = subprocess.run(
-        ["java", "-version"], capture_output=True, text=True, check=False
-    ).stderr
+    text = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
     match = re.search(r'version "(\d+)', text)
     if not match or int(match.group(1)) < JAVA_MINIMUM:
         raise SetupError(
@@ -76,9 +74,11 @@ def run(command, what, **options):
         words = (done.stderr or done.stdout).strip()
         sys.stderr.write(words[-3000:] + "\n")
         hint = "See the message above."
-        if re.search(r"dns|resolve host|connect|timed out|network|name resolution", words, re.I):
+        if re.search(
+            r"dns|resolve host|connect|timed out|network|name resolution", words, re.IGNORECASE
+        ):
             hint = "The package registry can't be reached: check the network or the proxy settings."
-        elif re.search(r"no space left|disk quota", words, re.I):
+        elif re.search(r"no space left|disk quota", words.lower()):
             hint = "The disk is full: free some space and run again."
         raise SetupError("%s failed. %s" % (what, hint))
 
@@ -206,7 +206,9 @@ def main():
         sys.stderr.write("set-up: %s\n" % error)
         return 1
     except OSError as error:
-        sys.stderr.write("set-up: %s. Free the disk or fix the permissions, then run again.\n" % error)
+        sys.stderr.write(
+            "set-up: %s. Free the disk or fix the permissions, then run again.\n" % error
+        )
         return 1
     if any(made):
         say("complete in %.0f s" % (time.monotonic() - started))

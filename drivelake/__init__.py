@@ -1,6 +1,7 @@
 """The front door of drivelake.
 
-In a notebook: `drivelake.read(name)`, `drivelake.sql(statement)`, `drivelake.sync(streams, clocks)`.
+In a notebook: `drivelake.read(name)`, `drivelake.sql(statement)` and
+`drivelake.sync(streams, clocks)`.
 In a shell: the `drivelake` command.
 """
 

@@ -145,7 +145,8 @@ def status(*, as_json: JsonFlag = False) -> None:
         return
     table = Table("service", "state", "address")
     for name in SERVICES:
-        table.add_row(name, "up" if name in alive else "down", alive[name].address if name in alive else "")
+        found = alive.get(name)
+        table.add_row(name, "up" if found else "down", found.address if found else "")
     out.print(table)
     seen = Table("upload state", "objects")
     for state, count in uploads.items():

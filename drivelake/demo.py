@@ -80,9 +80,7 @@ def _landing_days(settings: Settings) -> list[str]:
     from assets.partitions import last_day
     from spark_jobs.discover import discover
 
-    uploads = uploads_of(
-        discover([settings.landing_uri], storage_options=settings.storage_options)
-    )
+    uploads = uploads_of(discover([settings.landing_uri], storage_options=settings.storage_options))
     last = last_day()
     return sorted({upload.day(last=last).isoformat() for upload in uploads})
 

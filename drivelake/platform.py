@@ -220,4 +220,3 @@ def _is_alive(service: Service) -> bool:
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-

@@ -44,7 +44,11 @@ def write_result(table: pa.Table, path: Path, *, kind: OutputFormat) -> None:
 def as_json(table: pa.Table) -> str:
     """A JSON array of row objects; bytes as hex, as Spark shows them."""
     rows = table.to_pylist()
-    return json.dumps(rows, default=lambda value: value.hex() if isinstance(value, bytes) else str(value))
+    return json.dumps(rows, default=_plain)
+
+
+def _plain(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _spark(settings: Settings, statement: str) -> pa.Table:

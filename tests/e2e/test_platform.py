@@ -15,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.e2e
 SCRIPT = str(Path(sys.executable).parent / "drivelake")
 CHROMIUM = shutil.which("chromium")
-RUNS = """{ runsOrError(limit: 20) { ... on Runs { results { runId status tags { key value } } } } }"""
+RUNS = "{runsOrError(limit: 20) {... on Runs {results {runId status tags {key value}}}}}"
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +47,9 @@ def platform(tmp_path_factory, new_deployment):
     done = call("up", "--json")
     assert done.returncode == 0, done.stderr
     services = json.loads(done.stdout)
-    processes = [
-        child
-        for service in services
-        for child in [psutil.Process(service["pid"])]
-    ]
+    tops = [psutil.Process(service["pid"]) for service in services]
     yield {"settings": settings, "call": call, "services": services, "drives": drives}
-    family = [child for top in processes if top.is_running() for child in [top, *top.children(True)]]
+    family = [one for top in tops for one in (top, *top.children(recursive=True))]
     assert call("down").returncode == 0
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive, f"`drivelake down` left {alive}"
@@ -65,7 +61,7 @@ def graphql(settings, query: str) -> dict:
         data=json.dumps({"query": query}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
         return json.load(answer)["data"]
 
 
