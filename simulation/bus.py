@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from asammdf import MDF, Signal, Source
-from asammdf.blocks import v4_constants
-from asammdf.blocks.v4_blocks import FileHistory
 
 from contracts.recording import Int64Array
 from simulation.can_bus import DBC_NAME, KM_H, dbc_text, send_frames
@@ -21,6 +19,10 @@ from simulation.motion import GRID_NS, Trajectory
 from simulation.plan import DrivePlan
 from simulation.road import FloatArray
 from simulation.sensors import every
+
+if TYPE_CHECKING:
+    from asammdf import MDF
+    from asammdf.blocks.v4_blocks import FileHistory
 
 RECORDER = "bus"
 BUS_CHANNEL = 1
@@ -40,7 +42,12 @@ _GEARS = ("P", "R", "N", "1", "2", "3", "4", "5", "6")
 _GEAR_UP_KM_H = (0.0, 12.0, 24.0, 38.0, 55.0, 75.0)
 _RPM_PER_KM_H = (110.0, 72.0, 50.0, 38.0, 30.0, 25.0)
 _IDLE_RPM = 820.0
-_COMPRESSION = 2
+_COMPRESSION = 2  # transposed and deflated
+
+# ASAM MDF 4.1: flags of HDBLOCK and CGBLOCK, types of SIBLOCK.
+_TIME_OFFSET_VALID = 0x02
+_BUS_EVENT, _PLAIN_BUS_EVENT = 0x02, 0x04
+_SOURCE_BUS, _BUS_TYPE_CAN = 2, 2
 
 
 def write_bus(plan: DrivePlan, *, path: Path) -> None:
@@ -53,13 +60,15 @@ def write_bus(plan: DrivePlan, *, path: Path) -> None:
         plan: The drive.
         path: The file to write.
     """
+    from asammdf import MDF  # noqa: PLC0415 (takes seconds to import)
+
     clock = plan.clocks[RECORDER]
     start_ns = int(clock.exact_stamp(np.array([plan.t_start_ns]))[0]) - clock.jitter_ns
     with MDF(version="4.10") as mdf:
         header = mdf.header  # the setter of its start time rounds to 256 ns
         header.abs_time = start_ns
         header.tz_offset = header.daylight_save_time = 0
-        header.time_flags = v4_constants.FLAG_HD_TIME_OFFSET_VALID
+        header.time_flags = _TIME_OFFSET_VALID
         header.comment = _header_comment(plan)
         _append_frames(mdf, plan, start_ns=start_ns)
         _append_signals(mdf, plan, start_ns=start_ns)
@@ -79,10 +88,12 @@ def _header_comment(plan: DrivePlan) -> str:
 
 def _history(t_ns: int) -> FileHistory:
     """A file history that names the writer and the time of the drive."""
+    from asammdf.blocks.v4_blocks import FileHistory  # noqa: PLC0415
+
     history = FileHistory()
     history.abs_time = t_ns
     history.tz_offset = history.daylight_save_time = 0
-    history.time_flags = v4_constants.FLAG_HD_TIME_OFFSET_VALID
+    history.time_flags = _TIME_OFFSET_VALID
     history.comment = (
         "<FHcomment><TX>created</TX><tool_id>drivelake simulation</tool_id>"
         "<tool_vendor>drivelake</tool_vendor><tool_version>1</tool_version></FHcomment>"
@@ -92,6 +103,8 @@ def _history(t_ns: int) -> FileHistory:
 
 def _append_frames(mdf: MDF, plan: DrivePlan, *, start_ns: int) -> None:
     """Append the group of CAN frames."""
+    from asammdf import Signal, Source  # noqa: PLC0415
+
     frames = send_frames(plan)
     stamps = plan.clocks[RECORDER].stamp(frames.t_ns, rng=plan.stream(RECORDER, "stamps", "can"))
     order = np.argsort(stamps, kind="stable")
@@ -105,8 +118,8 @@ def _append_frames(mdf: MDF, plan: DrivePlan, *, start_ns: int) -> None:
         name="CAN1",
         path="CAN1",
         comment="",
-        source_type=v4_constants.SOURCE_BUS,
-        bus_type=v4_constants.BUS_TYPE_CAN,
+        source_type=_SOURCE_BUS,
+        bus_type=_BUS_TYPE_CAN,
     )
     text = dbc_text().encode()
     mdf.append(
@@ -123,12 +136,14 @@ def _append_frames(mdf: MDF, plan: DrivePlan, *, start_ns: int) -> None:
         common_timebase=True,
     )
     group = mdf.groups[-1].channel_group
-    group.flags |= v4_constants.FLAG_CG_BUS_EVENT | v4_constants.FLAG_CG_PLAIN_BUS_EVENT
+    group.flags |= _BUS_EVENT | _PLAIN_BUS_EVENT
     group.path_separator = ord(".")
 
 
 def _append_signals(mdf: MDF, plan: DrivePlan, *, start_ns: int) -> None:
     """Append the groups of signals that the logger measures itself, one a rate."""
+    from asammdf import Signal  # noqa: PLC0415
+
     for name, period_ns, make in (
         ("Engine", GRID_NS, _engine),
         ("Electrics", 10 * GRID_NS, _electrics),

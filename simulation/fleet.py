@@ -104,7 +104,7 @@ def simulate_fleet(
 
 
 def simulate_drive(spec: FleetSpec, *, index: int, out: Path, truth: Path) -> DriveFiles:
-    """Simulate one drive; the manifest is written last, so its presence says complete.
+    """Simulate one drive; its folder appears at once, complete, the manifest written last.
 
     Args:
         spec: What to simulate.
@@ -137,7 +137,7 @@ def simulate_drive(spec: FleetSpec, *, index: int, out: Path, truth: Path) -> Dr
 def _write_drive(
     plan: DrivePlan, *, spec: FleetSpec, folder: Path, truth_folder: Path
 ) -> tuple[Path, ...]:
-    """Write recordings and truth under temporary names, move them in place, then the manifest."""
+    """Write the truth, the recordings and last the manifest in hidden folders, then show them."""
     building = folder.with_name(f".{plan.drive_id}{_PART}")
     truth_building = truth_folder.with_name(f".{plan.drive_id}{_PART}")
     for path in (building, truth_building):
@@ -158,9 +158,9 @@ def _write_drive(
         for path in sorted(building.rglob("*"))
         if path.is_file()
     ]
+    _write_manifest(plan, spec=spec, folder=building, objects=objects)
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
-    _write_manifest(plan, spec=spec, folder=folder, objects=objects)
     return tuple(folder / one["path"] for one in objects)
 
 
@@ -178,7 +178,7 @@ def _manifest_entry(path: Path, *, folder: Path) -> dict[str, Any]:
 def _write_manifest(
     plan: DrivePlan, *, spec: FleetSpec, folder: Path, objects: list[dict[str, Any]]
 ) -> None:
-    """Write the upload manifest in one step."""
+    """Write the upload manifest."""
     manifest = {
         "drivelake_manifest": MANIFEST_VERSION,
         "drive_id": plan.drive_id,
@@ -186,9 +186,8 @@ def _write_manifest(
         "simulation": spec.digest(),
         "objects": objects,
     }
-    part = folder / (MANIFEST + _PART)
-    part.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    part.rename(folder / MANIFEST)
+    text = json.dumps(manifest, indent=2) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
