@@ -7,10 +7,15 @@ final states. Whoever runs next finishes a claimed batch; what was committed is 
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
+import json
+import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import attrs
 import pyarrow as pa
@@ -18,7 +23,7 @@ from pyspark.sql import SparkSession
 
 from contracts.errors import ContractViolation
 from contracts.ids import content_hash
-from contracts.settings import Settings
+from contracts.settings import Settings, settings_from
 from contracts.tables import SILVER_KINDS, TABLES
 from spark_jobs import bronze_uploads
 from spark_jobs.bronze_uploads import Row
@@ -26,6 +31,7 @@ from spark_jobs.discover import SETTLE_NS, UploadObject, discover
 from spark_jobs.ingest_batch import Batch, withdraw
 from spark_jobs.ingest_index import Indexed, index_objects
 from spark_jobs.pipeline import pipeline_version
+from spark_jobs.session import connected
 from spark_jobs.stage import pack
 from spark_jobs.tables import create_table, open_table, register_existing
 
@@ -306,3 +312,35 @@ def _claim(
 
     bronze_uploads.merge_uploads(job.settings, decide)
     return found[0]
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="Take uploads into bronze and silver.")
+    parser.add_argument("places", nargs="*", metavar="PLACE", help="folder, file or S3 prefix")
+    parser.add_argument("--date", type=dt.date.fromisoformat, help="ingest day (UTC), today")
+    parser.add_argument("--assume-complete", action="store_true", help="wait for no file to settle")
+    parser.add_argument("--retry-quarantined", action="store_true", help="look into them again")
+    parser.add_argument(
+        "--definition",
+        action="append",
+        default=[],
+        metavar="can:BUS=DBC",
+        help="bus definition by binding; can:*=DBC for every bus",
+    )
+    chosen = parser.parse_args()
+    settings = settings_from(os.environ, working_folder=Path.cwd())
+    with connected(settings) as spark:
+        report = ingest(
+            spark,
+            settings,
+            chosen.places or [settings.landing_uri],
+            ingest_date=chosen.date,
+            definitions=dict(text.split("=", 1) for text in chosen.definition),
+            assume_complete=chosen.assume_complete,
+            retry_quarantined=chosen.retry_quarantined,
+        )
+    sys.stdout.write(json.dumps(attrs.asdict(report)) + "\n")
+
+
+if __name__ == "__main__":
+    _main()

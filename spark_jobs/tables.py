@@ -7,13 +7,10 @@ others by Spark alone: one engine writes one table. Spark's catalogue names them
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
-from operator import and_
 from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
@@ -193,35 +190,20 @@ def read_arrow(
         filters: Conjunction of (column, operator, value), as pyarrow's Parquet filters.
         version: Latest by default.
     """
-    return arrow_dataset(settings, name, version=version).to_table(
-        columns=list(columns) if columns else None,
-        filter=pq.filters_to_expression(list(filters)) if filters else None,
-    )
-
-
-def arrow_dataset(settings: Settings, name: str, *, version: int | None = None) -> pads.Dataset:
-    """A table as a dataset that filters and columns are pushed into; nothing is read yet.
-
-    delta-rs gives each file its statistics as string views, which pyarrow 25 can't compare with
-    strings: a filter on such a column fails. Only partition values are kept; within the files
-    Parquet's own statistics prune.
-    """
     dataset = open_table(settings, name, version=version).to_pyarrow_dataset()
-    fragments = [
-        dataset.format.make_fragment(
-            fragment.path,
-            filesystem=fragment.filesystem,
-            partition_expression=_partition_values(fragment),
-        )
-        for fragment in dataset.get_fragments()
+    wanted = list(columns or dataset.schema.names)
+    if not filters:
+        return dataset.to_table(columns=wanted)
+    # Filters are not pushed into the scan: files and statistics of delta-rs hold string views,
+    # which pyarrow 25 can't compare with strings. Batch by batch the memory stays bounded.
+    needed = list(dict.fromkeys([*wanted, *(column for column, _, _ in filters)]))
+    condition = pq.filters_to_expression(list(filters))
+    kept = [
+        pa.Table.from_batches([batch]).filter(condition).select(wanted)
+        for batch in dataset.to_batches(columns=needed)
     ]
-    return pads.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
-
-
-def _partition_values(fragment: pads.Fragment) -> pads.Expression:
-    values = pads.get_partition_keys(fragment.partition_expression)
-    expressions = [pads.field(name) == value for name, value in values.items()]
-    return reduce(and_, expressions, pads.scalar(True))
+    schema = pa.schema([dataset.schema.field(column) for column in wanted])
+    return pa.concat_tables(kept) if kept else schema.empty_table()
 
 
 def replace_rows(

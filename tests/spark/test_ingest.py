@@ -1,0 +1,287 @@
+"""Ingest on a real server: every object one outcome, every row once, whatever happens."""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+from collections import Counter
+
+import attrs
+import polars as pl
+import pytest
+
+from contracts.errors import ContractViolation
+from spark_jobs.ingest import ingest, resume
+from spark_jobs.tables import list_tables, open_table, read_arrow
+
+pytestmark = pytest.mark.spark
+DAY = dt.date(2026, 11, 20)
+REALS = {
+    "definition": b"float64 number\n",
+    "payload": lambda number: b"\0\1\0\0" + struct.pack("<d", number),
+}
+
+
+def take(spark, lake, *places, **options):
+    options = {"assume_complete": True, "register": False, "ingest_date": DAY, **options}
+    return ingest(spark, lake, list(places) or [lake.landing_uri], **options)
+
+
+def uploads(lake):
+    rows = read_arrow(lake, "bronze.uploads").to_pylist()
+    return {row["uri"].rsplit("/", 1)[1]: row for row in rows}
+
+
+def numbers(lake):
+    return sorted(read_arrow(lake, "silver.pkg_number", columns=["number"]).column(0).to_pylist())
+
+
+def contents(lake):
+    """Rows of every table as a multiset, without what the clock decides."""
+    volatile = {"ingested_ns", "first_seen_ns", "updated_ns", "uri", "modified_ns"}
+    found = {}
+    for name in list_tables(lake):
+        rows = read_arrow(lake, name).to_pylist()
+        keep = [{k: v for k, v in row.items() if k not in volatile} for row in rows]
+        found[name] = Counter(repr(row) for row in keep)
+    return found
+
+
+def test_recording_becomes_rows_with_every_account(spark, lake, landing, mcap_bytes):
+    """All tables of bronze agree on one recording, and silver has its rows with their values."""
+    (landing / "a.mcap").write_bytes(mcap_bytes(messages=100, silent=True))
+    report = take(spark, lake)
+    assert report.outcomes == {"ACCEPTED": 1}
+    assert (report.messages_written, report.messages_bad, report.messages_lost) == (100, 0, 0)
+    assert numbers(lake) == list(range(100))
+    (recording,) = read_arrow(lake, "bronze.recordings").to_pylist()
+    upload = uploads(lake)["a.mcap"]
+    assert recording["recording_id"] == upload["sha256"] == upload["recording_id"]
+    assert recording["drive_id"] == f"rec-{upload['sha256'][:16]}"
+    assert (recording["messages_declared"], recording["messages_written"]) == (100, 100)
+    assert (recording["start_ns"], recording["end_ns"]) == (1_000_000_000, 1_099_000_000)
+    channels = {row["topic"]: row for row in read_arrow(lake, "bronze.channels").to_pylist()}
+    assert [channels[topic]["message_count"] for topic in ("/even", "/odd", "/silent")] == [
+        50,
+        50,
+        0,
+    ]
+    assert channels["/even"]["rate_hz"] == pytest.approx(500.0)
+    assert (channels["/odd"]["first_ns"], channels["/odd"]["last_ns"]) == (
+        1_001_000_000,
+        1_099_000_000,
+    )
+    assert channels["/even"]["table_name"] == "silver.pkg_number"
+    assert channels["/silent"]["table_name"] is None
+    chunks = read_arrow(lake, "bronze.chunks").to_pylist()
+    assert sum(chunk["message_count"] for chunk in chunks) == 100
+    ledger = sorted(read_arrow(lake, "bronze.decode_ledger").to_pylist(), key=lambda r: r["offset"])
+    assert sum(row["messages_written"] for row in ledger) == 100
+    ends = [row["offset"] + row["length"] for row in ledger]
+    assert [row["offset"] for row in ledger] == [0, *ends[:-1]]
+    assert ends[-1] == upload["size_bytes"]
+
+
+def test_second_run_changes_nothing(spark, lake, landing, mcap_bytes):
+    """The same landing area again: no object looked into, no table with a new version."""
+    (landing / "a.mcap").write_bytes(mcap_bytes())
+    take(spark, lake)
+    versions = {name: open_table(lake, name).version() for name in list_tables(lake)}
+    report = take(spark, lake)
+    assert (report.outcomes, report.unchanged, report.batch_ids) == ({}, 1, ())
+    assert {name: open_table(lake, name).version() for name in list_tables(lake)} == versions
+
+
+def test_each_object_has_exactly_one_outcome(spark, lake, landing, mcap_bytes, write_manifest):
+    """Good, damaged, foreign, empty, doubled, mismatched and unfinished objects side by side."""
+    good = mcap_bytes(messages=100)
+    (landing / "good.mcap").write_bytes(good)
+    (landing / "twin.mcap").write_bytes(good)
+    (landing / "cut.mcap").write_bytes(mcap_bytes(first=1000, messages=200)[:-3000])
+    (landing / "bad.mcap").write_bytes(
+        mcap_bytes(first=2000, messages=10, payload=lambda i: b"\0\1\0\0" + bytes(i % 10))
+    )
+    (landing / "empty.mcap").write_bytes(b"")
+    (landing / "noise.mcap").write_bytes(b"noise" * 100)
+    (landing / "bus.dbc").write_text('VERSION ""\n\nBU_: A\n\nBO_ 1 M: 8 A\n')
+    (landing / "later.mcap.part").write_bytes(good[:100])
+    drive = landing / "drive"
+    drive.mkdir()
+    (drive / "adas.mcap").write_bytes(mcap_bytes(first=3000, messages=10))
+    write_manifest(drive, ["adas.mcap"])
+    tampered = landing / "tampered"
+    tampered.mkdir()
+    (tampered / "changed.mcap").write_bytes(mcap_bytes(first=4000, messages=10))
+    write_manifest(tampered, ["changed.mcap"])
+    changed = bytearray((tampered / "changed.mcap").read_bytes())
+    changed[100] ^= 1
+    (tampered / "changed.mcap").write_bytes(changed)
+
+    report = take(spark, lake)
+    found = {
+        f"{row['uri'].rsplit('/', 2)[1]}/{name}": (row["state"], row["reason_code"])
+        for row in read_arrow(lake, "bronze.uploads").to_pylist()
+        for name in [row["uri"].rsplit("/", 1)[1]]
+    }
+    assert found.pop("landing/cut.mcap")[0] == "PARTIAL"
+    assert found == {
+        "landing/good.mcap": ("ACCEPTED", None),
+        "landing/twin.mcap": ("DUPLICATE", None),
+        "landing/bad.mcap": ("PARTIAL", "BAD_MESSAGES"),
+        "landing/empty.mcap": ("QUARANTINED", "EMPTY"),
+        "landing/noise.mcap": ("QUARANTINED", "BAD_MAGIC"),
+        "landing/bus.dbc": ("ACCEPTED", None),
+        "landing/later.mcap.part": ("PENDING", "INCOMPLETE"),
+        "drive/adas.mcap": ("ACCEPTED", None),
+        "drive/drive.json": ("ACCEPTED", None),
+        "tampered/changed.mcap": ("QUARANTINED", "HASH_MISMATCH"),
+        "tampered/drive.json": ("ACCEPTED", None),
+    }
+    assert sum(report.outcomes.values()) == 12
+    recordings = {
+        row["uri"].rsplit("/", 1)[1]: row
+        for row in read_arrow(lake, "bronze.recordings").to_pylist()
+    }
+    assert set(recordings) == {"good.mcap", "cut.mcap", "bad.mcap", "adas.mcap"}
+    assert recordings["adas.mcap"]["drive_id"] == "drive-1"
+    assert recordings["adas.mcap"]["vehicle_key"] == "veh-1"
+    assert recordings["adas.mcap"]["recorder"] == "adas"
+    assert 0 < recordings["cut.mcap"]["messages_written"] < 200
+    bad = read_arrow(lake, "bronze.bad_messages").to_pylist()
+    assert len(bad) == recordings["bad.mcap"]["messages_bad"] == 10
+    assert uploads(lake)["twin.mcap"]["duplicate_of"] == uploads(lake)["good.mcap"]["sha256"]
+    schemas = {row["encoding"]: row for row in read_arrow(lake, "bronze.schemas").to_pylist()}
+    assert schemas["dbc"]["name"] == "bus.dbc"
+    rows = pl.from_arrow(read_arrow(lake, "silver.pkg_number"))
+    assert rows.select("recording_id", "channel_id", "sequence").is_duplicated().sum() == 0
+
+
+def test_pending_upload_is_taken_when_it_completes(
+    spark, lake, landing, mcap_bytes, write_manifest
+):
+    """A drive whose last object is missing waits as a whole, then is taken as a whole."""
+    (landing / "a.mcap").write_bytes(mcap_bytes(messages=10))
+    (landing / "b.mcap").write_bytes(mcap_bytes(first=10, messages=10))
+    write_manifest(landing, ["a.mcap", "b.mcap"])
+    late = (landing / "b.mcap").read_bytes()
+    (landing / "b.mcap").unlink()
+    assert take(spark, lake, assume_complete=False).outcomes == {"PENDING": 2}
+    (landing / "b.mcap").write_bytes(late)
+    assert take(spark, lake, assume_complete=False).outcomes == {"ACCEPTED": 3}
+    assert {row["state"] for row in uploads(lake).values()} == {"ACCEPTED"}
+    assert read_arrow(lake, "bronze.uploads").num_rows == 3
+    assert numbers(lake) == list(range(20))
+
+
+def test_same_name_with_other_bytes_is_kept_beside(spark, lake, landing, mcap_bytes):
+    """A file that is overwritten is a second recording; both stay, the reuse is flagged."""
+    (landing / "a.mcap").write_bytes(mcap_bytes(messages=10))
+    take(spark, lake)
+    (landing / "a.mcap").write_bytes(mcap_bytes(first=100, messages=10))
+    assert take(spark, lake).outcomes == {"ACCEPTED": 1}
+    rows = read_arrow(lake, "bronze.uploads").to_pylist()
+    assert sorted(tuple(row["flags"]) for row in rows) == [(), ("NAME_REUSE",)]
+    assert numbers(lake) == [*range(10), *range(100, 110)]
+
+
+def test_same_bytes_later_are_a_duplicate(spark, lake, landing, mcap_bytes):
+    """Bytes that were taken in an earlier run give no new row under another name."""
+    (landing / "a.mcap").write_bytes(mcap_bytes())
+    take(spark, lake)
+    before = read_arrow(lake, "silver.pkg_number").num_rows
+    (landing / "b.mcap").write_bytes(mcap_bytes())
+    assert take(spark, lake).outcomes == {"DUPLICATE": 1}
+    assert read_arrow(lake, "silver.pkg_number").num_rows == before
+    assert read_arrow(lake, "bronze.recordings").num_rows == 1
+
+
+def test_two_definitions_of_one_name_get_tables_of_their_own(spark, lake, landing, mcap_bytes):
+    """Another definition under the same name never mixes with the first one's rows."""
+    (landing / "a.mcap").write_bytes(mcap_bytes(messages=10))
+    take(spark, lake)
+    (landing / "b.mcap").write_bytes(mcap_bytes(messages=10, **REALS))
+    take(spark, lake)
+    (second,) = [name for name in list_tables(lake) if name.startswith("silver.pkg_number_")]
+    reals = read_arrow(lake, second, columns=["number"]).column(0).to_pylist()
+    assert sorted(reals) == [float(i) for i in range(10)]
+    assert numbers(lake) == list(range(10))
+    names = {row["table_name"] for row in read_arrow(lake, "bronze.schemas").to_pylist()}
+    assert names == {"silver.pkg_number", second}
+    (landing / "c.mcap").write_bytes(mcap_bytes(first=50, messages=10, **REALS))
+    assert take(spark, lake).outcomes == {"ACCEPTED": 1}
+    assert read_arrow(lake, second).num_rows == 20
+
+
+class Stopped(Exception):  # noqa: N818  it stands for a kill
+    """Raised in the middle of an ingest, as a kill would come."""
+
+
+def test_stop_at_any_step_is_finished_by_the_next_run(spark, lake, landing, mcap_bytes, tmp_path):
+    """Stopped after each step in turn, the next run gives the rows of an undisturbed one."""
+    for name, first in (("a", 0), ("b", 100), ("c", 200)):
+        (landing / f"{name}.mcap").write_bytes(mcap_bytes(first=first, messages=40))
+    (landing / "twin.mcap").write_bytes(mcap_bytes(first=0, messages=40))
+    (landing / "noise").write_bytes(b"noise")
+    undisturbed = attrs.evolve(lake, lake_uri=(tmp_path / "undisturbed").as_uri())
+    steps = []
+    take(spark, undisturbed, lake.landing_uri, progress=lambda *step: steps.append(step))
+    expected = contents(undisturbed)
+    assert len(steps) >= 7
+    stops = [steps[0], steps[1], *[step for step in steps if step[0] == "commit"]]
+    for stop in stops:
+        own = attrs.evolve(lake, lake_uri=(tmp_path / f"{stop[0]}-{stop[1]}").as_uri())
+
+        def progress(*step, stop=stop):
+            if step == stop:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            take(spark, own, lake.landing_uri, progress=progress)
+        resume(spark, own, register=False)
+        report = take(spark, own, lake.landing_uri)
+        assert contents(own) == expected, stop
+        assert report.messages_written in (0, 120)
+
+
+def test_object_that_vanishes_before_resume_leaves_no_row(spark, lake, landing, mcap_bytes):
+    """What a dead batch had committed of an object that is gone is withdrawn, the rest stays."""
+    (landing / "a.mcap").write_bytes(mcap_bytes(messages=40))
+    (landing / "b.mcap").write_bytes(mcap_bytes(first=100, messages=40))
+
+    def progress(stage, done, total):
+        if (stage, done) == ("commit", total - 1):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        take(spark, lake, progress=progress)
+    assert len(numbers(lake)) == 80
+    (landing / "b.mcap").unlink()
+    assert resume(spark, lake, register=False).outcomes == {"ACCEPTED": 1, "QUARANTINED": 1}
+    assert numbers(lake) == list(range(40))
+    assert uploads(lake)["b.mcap"]["reason_code"] == "OBJECT_CHANGED"
+    assert read_arrow(lake, "bronze.recordings").num_rows == 1
+    assert {row["recording_id"] for row in read_arrow(lake, "bronze.chunks").to_pylist()} == {
+        uploads(lake)["a.mcap"]["sha256"]
+    }
+    assert resume(spark, lake, register=False).batch_ids == ()
+
+
+def test_quarantined_object_is_tried_again_on_request(spark, lake, landing):
+    """After an upgrade quarantined objects can be looked into again; else they are left alone."""
+    (landing / "noise").write_bytes(b"noise")
+    take(spark, lake)
+    assert take(spark, lake).outcomes == {}
+    assert take(spark, lake, retry_quarantined=True).outcomes == {"QUARANTINED": 1}
+    assert read_arrow(lake, "bronze.uploads").num_rows == 1
+
+
+def test_tables_are_in_the_catalogue_of_one_lake(spark, settings, lake, tmp_path, mcap_bytes):
+    """SQL sees the tables with all their columns; another lake on the same server is refused."""
+    (tmp_path / "z.mcap").write_bytes(mcap_bytes(first=7, messages=3))
+    take(spark, settings, str(tmp_path / "z.mcap"), register=True)
+    rows = spark.sql("SELECT number, topic FROM silver.pkg_number WHERE number IN (7, 8, 9)")
+    assert sorted(tuple(row) for row in rows.collect()) == [(7, "/odd"), (8, "/even"), (9, "/odd")]
+    comment = spark.sql("DESCRIBE TABLE bronze.uploads").collect()[0]
+    assert comment["comment"] == "Where it was seen"
+    with pytest.raises(ContractViolation, match="OTHER_LAKE"):
+        take(spark, lake, register=True)
