@@ -212,7 +212,7 @@ def test_two_definitions_of_one_name_get_tables_of_their_own(spark, lake, landin
     assert read_arrow(lake, second).num_rows == 20
 
 
-class Stopped(Exception):  # noqa: N818  it stands for a kill
+class Stopped(Exception):
     """Raised in the middle of an ingest, as a kill would come."""
 
 
