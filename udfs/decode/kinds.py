@@ -111,8 +111,11 @@ def kind_rows(
         lists = _at(root, kind.rows_from)
         message = pc.list_parent_indices(lists).to_numpy().astype(np.int64)
         table = pc.list_flatten(lists)
-    header = table if kind.header_in_row else _taken(root, message)
-    columns = {"sensor_time_ns": _at(header, STAMP), "frame_id": _at(header, FRAME)}
+    header, owner = (table, None) if kind.header_in_row else (root, message)
+    columns = {
+        "sensor_time_ns": _taken(_at(header, STAMP), owner),
+        "frame_id": _taken(_at(header, FRAME), owner),
+    }
     columns |= {name: _first_at(table, paths) for name, paths in kind.paths.items()}
     if kind.best_of:
         best = _best_elements(_at(table, kind.best_of), kind.best_paths["score"])

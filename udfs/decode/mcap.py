@@ -114,6 +114,7 @@ class _Reader:
 
     Attributes:
         wanted: Channel ids to yield.
+        known: (65536,) whether a channel id is defined.
         conflicts: Channels that a unit before has defined anew, differently.
     """
 
@@ -122,6 +123,11 @@ class _Reader:
     wanted: Collection[int]
     arena: UInt8Array = attrs.field(factory=lambda: np.empty(0, np.uint8))
     conflicts: set[int] = attrs.field(factory=set)
+    known: npt.NDArray[np.bool_] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.known = np.zeros(1 << 16, np.bool_)
+        self.known[[channel.id for channel in self.index.channels]] = True
 
     def read_chunks(self, units: Sequence[Unit]) -> MessageGroup:
         """Decompress chunks one behind the other and collect their messages."""
@@ -162,7 +168,7 @@ class _Reader:
     ) -> tuple[_Part, LedgerEntry]:
         """The part without the messages that can't be decoded, and what the unit owes."""
         found = part.messages
-        known = np.isin(found.channel, [channel.id for channel in self.index.channels])
+        known = self.known[found.channel]
         clear = ~self._in_conflict(found, data)
         in_time = (found.log_time < _TIME_LIMIT) & (found.publish_time < _TIME_LIMIT)
         bad += self._out_of_range(part, np.flatnonzero(known & clear & ~in_time), data)
@@ -180,7 +186,10 @@ class _Reader:
 
     def _in_conflict(self, found: Messages, data: UInt8Array) -> npt.NDArray[np.bool_]:
         """Messages behind a definition of their channel that differs from the first."""
-        mask = np.isin(found.channel, list(self.conflicts))
+        if self.conflicts:
+            mask = np.isin(found.channel, list(self.conflicts))
+        else:
+            mask = np.zeros(len(found.channel), np.bool_)
         for definition in found.definitions:
             content = data.data[definition.start : definition.end]
             for channel in self._redefined(definition, content):

@@ -119,11 +119,8 @@ def indexed_offsets(source: Source, unit: Unit) -> Int64Array | None:
     """(N,) offsets of messages as the index records behind a chunk claim them; None if none do."""
     chunk = rec.head_at(source, unit.offset)
     end = unit.offset + unit.length
-    parts = [
-        np.frombuffer(entries, "<u8")[1::2]
-        for _, _, entries in rec.message_index_counts(source, chunk.end, end=end)
-    ]
-    return np.concatenate(parts).astype(np.int64) if parts else None
+    parts = [entries for _, _, entries in rec.iter_message_indexes(source, chunk.end, end=end)]
+    return np.frombuffer(b"".join(parts), "<i8")[1::2] if parts else None
 
 
 def messages_of(data: UInt8Array, indexed: Int64Array | None = None) -> Messages:

@@ -41,6 +41,7 @@ _CHUNK = struct.Struct("<QQQI")
 _STATISTICS = struct.Struct("<QHIIIIQQ")
 _FOOTER = struct.Struct("<QQI")
 _ATTACHMENT = struct.Struct("<QQ")
+_MESSAGE_INDEX = struct.Struct("<BQHI")
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -272,24 +273,20 @@ def parse_data_end(fields: Fields) -> int:
     return fields.u32()
 
 
-def message_index_counts(
+def iter_message_indexes(
     source: Source, offset: int, *, end: int
-) -> Iterator[tuple[Head, int, memoryview]]:
-    """Yield head, channel and entries (16 bytes each) of the index records behind a chunk.
+) -> Iterator[tuple[int, int, memoryview]]:
+    """Yield end, channel and entries (16 bytes each) of the index records behind a chunk.
 
     Stops before the first record that is no message index, or that does not add up.
     """
-    while offset + HEAD_BYTES <= end:
-        head = head_at(source, offset)
-        if head.op != OP_MESSAGE_INDEX or head.end > end:
+    while offset + _MESSAGE_INDEX.size <= end:
+        op, length, channel, size = _MESSAGE_INDEX.unpack(
+            source.read_at(offset, _MESSAGE_INDEX.size)
+        )
+        after = offset + HEAD_BYTES + length
+        first = offset + _MESSAGE_INDEX.size
+        if op != OP_MESSAGE_INDEX or after > end or size % 16 or first + size > after:
             return
-        fields = content_of(source, head)
-        try:
-            channel = fields.u16()
-            entries = fields.raw(fields.u32())
-        except DecodeError:
-            return
-        if len(entries) % 16:
-            return
-        yield head, channel, entries
-        offset = head.end
+        yield after, channel, source.read_at(first, size)
+        offset = after

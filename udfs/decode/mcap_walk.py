@@ -117,10 +117,10 @@ def _add_chunk(source: Source, scan: Scan, head: rec.Head) -> int:
     chunk = rec.chunk_head_at(source, head.offset)
     counts: dict[int, int] = {}
     end = head.end
-    for index, channel, entries in rec.message_index_counts(source, head.end, end=source.size):
+    for after, channel, entries in rec.iter_message_indexes(source, head.end, end=source.size):
         if len(entries):
             counts[channel] = counts.get(channel, 0) + len(entries) // 16
-        end = index.end
+        end = after
     declared = sum(counts.values()) if end > head.end else None
     try:
         check_unit_size(chunk.data_length, declared=chunk.uncompressed_size, offset=head.offset)

@@ -359,7 +359,7 @@ def test_7_and_8_no_single_bit_flip_anywhere_goes_unnoticed():
     good = {row["number"]: row for row in wanted.rows}
     random = np.random.default_rng(11)
     outcomes = {"same": 0, "reported": 0, "refused": 0}
-    for bit in random.choice(len(data) * 8, size=1500, replace=False).tolist():
+    for bit in random.choice(len(data) * 8, size=800, replace=False).tolist():
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << (bit % 8)
         try:
@@ -376,8 +376,8 @@ def test_7_and_8_no_single_bit_flip_anywhere_goes_unnoticed():
                 account.bad
             )
             outcomes["reported"] += 1
-    assert outcomes["reported"] > 300
-    assert outcomes["refused"] < 150
+    assert outcomes["reported"] > 150
+    assert outcomes["refused"] < 80
 
 
 def test_8_a_chunk_with_a_changed_opcode_is_counted():
@@ -591,7 +591,7 @@ def test_private_and_future_records_between_chunks_are_passed_over():
 
 def test_any_truncation_and_any_tail_of_garbage_is_survived():
     """Cut at any byte, or followed by anything: rows before the cut, never another error."""
-    data = mcap_bytes(40, chunk_size=512)
+    data = mcap_bytes(24, chunk_size=256)
     wanted = account_of(data).numbers
     for cut in range(len(data)):
         try:
