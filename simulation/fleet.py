@@ -1,11 +1,15 @@
-"""Simulate a fleet: recordings in one place, the truth in another, a manifest when all is there."""
+"""Simulate a fleet: recordings in one place, the truth in another, a manifest when all is there.
+
+The same specification gives the same bytes with the locked libraries on the same kind of processor;
+another kind may round a sine differently in its last bit, and then pixels and points follow.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from contracts.errors import ContractViolation
 from simulation.adas import write_adas
 from simulation.bus import write_bus
 from simulation.observation import observe
-from simulation.plan import DrivePlan, plan_drive
+from simulation.plan import DrivePlan, drive_id_of, plan_drive
 from simulation.reference import write_ros1_bag, write_rosbag2
 from simulation.rig import camera_of_size
 from simulation.truth import write_truth
@@ -28,6 +32,15 @@ REVISION = 1
 _PART = ".part"
 _TRUTH_MARK = "clocks.json"
 _BLOCK_BYTES = 1 << 20
+_MIN_IMAGE_PX = 64
+
+
+def _image_size(value: Iterable[int]) -> tuple[int, int]:
+    """Check the width and height of the images."""
+    width, height = value
+    if min(width, height) < _MIN_IMAGE_PX:
+        raise ValueError(f"an image of {width} x {height} pixels shows nothing")
+    return int(width), int(height)
 
 
 @attrs.frozen
@@ -44,7 +57,7 @@ class FleetSpec:
     drives: int = attrs.field(default=6, validator=attrs.validators.ge(1))
     seconds: float = attrs.field(default=20.0, validator=attrs.validators.ge(1.0))
     seed: int = 7
-    camera_size: tuple[int, int] = (640, 384)
+    camera_size: tuple[int, int] = attrs.field(default=(640, 384), converter=_image_size)
 
     def digest(self) -> str:
         """Hash of what decides the bytes of a drive; the number of drives does not."""
@@ -118,20 +131,21 @@ def simulate_drive(spec: FleetSpec, *, index: int, out: Path, truth: Path) -> Dr
     Raises:
         ContractViolation: The drive is there from another specification.
     """
-    plan = plan_drive(seed=spec.seed, index=index, seconds=spec.seconds)
-    folder, truth_folder = out / plan.drive_id, truth / plan.drive_id
+    drive_id = drive_id_of(index)
+    folder, truth_folder = out / drive_id, truth / drive_id
     manifest = _read_manifest(folder)
     if manifest and manifest.get("simulation") != spec.digest():
         raise ContractViolation(
-            f"{plan.drive_id} is there from another specification and recordings never change",
+            f"{drive_id} is there from another specification and recordings never change",
             uri=str(folder),
             remedy="Simulate into another folder, or remove this one.",
         )
     if manifest and (truth_folder / _TRUTH_MARK).exists():
         paths = tuple(folder / one["path"] for one in manifest["objects"])
-        return DriveFiles(plan.drive_id, folder, truth_folder, paths, written=False)
+        return DriveFiles(drive_id, folder, truth_folder, paths, written=False)
+    plan = plan_drive(seed=spec.seed, index=index, seconds=spec.seconds)
     paths = _write_drive(plan, spec=spec, folder=folder, truth_folder=truth_folder)
-    return DriveFiles(plan.drive_id, folder, truth_folder, paths, written=True)
+    return DriveFiles(drive_id, folder, truth_folder, paths, written=True)
 
 
 def _write_drive(

@@ -81,6 +81,11 @@ class DrivePlan:
         return random_stream(self.seed, self.drive_id, *names)
 
 
+def drive_id_of(index: int) -> str:
+    """Name of a drive by its number in the fleet, from 1."""
+    return f"drive-{index:04d}"
+
+
 def plan_drive(*, seed: int, index: int, seconds: float) -> DrivePlan:
     """Plan one drive of a fleet; costs milliseconds and touches no file.
 
@@ -92,7 +97,7 @@ def plan_drive(*, seed: int, index: int, seconds: float) -> DrivePlan:
     Returns:
         The plan, a function of the arguments alone.
     """
-    drive_id = f"drive-{index:04d}"
+    drive_id = drive_id_of(index)
     conditions = draw_conditions(seed, index=index)
     t_start_ns = _start_ns(seed, index=index, light=conditions.light)
     t_end_ns = t_start_ns + round(seconds * 1e9)

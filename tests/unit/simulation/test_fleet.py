@@ -124,8 +124,8 @@ def test_other_specification_is_refused(short_drive):
     assert hashes(out) == before
 
 
-@pytest.mark.parametrize("wrong", [{"drives": 0}, {"seconds": 0.5}])
+@pytest.mark.parametrize("wrong", [{"drives": 0}, {"seconds": 0.5}, {"camera_size": (640, 8)}])
 def test_impossible_specification_is_refused(wrong):
-    """A fleet has at least one drive, a drive at least one second."""
-    with pytest.raises(ValueError, match="must be >="):
+    """A fleet has at least one drive, a drive at least one second, an image enough pixels."""
+    with pytest.raises(ValueError, match=r"must be >=|shows nothing"):
         FleetSpec(**wrong)
