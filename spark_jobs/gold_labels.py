@@ -62,10 +62,9 @@ def run(
     ensure_table(spark, settings, TABLES[TABLE])
     before = table_version(settings, TABLE)
     pending = _pending(spark, settings, drive_ids=drive_ids, rules=rules)
-    recordings = read_recordings(settings, drive_ids=pending)
     for batch in in_batches(pending):
         frames = read(spark, FRAMES).where(is_one_of("drive_id", batch))
-        chosen = recordings.filter(pc.is_in(recordings["drive_id"], pa.array(batch)))
+        chosen = read_recordings(settings, drive_ids=batch)
         replace_rows(
             spark,
             settings,

@@ -15,7 +15,13 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from contracts.settings import Settings
 from contracts.tables import TABLES
-from spark_jobs.drives import in_batches, is_one_of, read_observations, read_recordings
+from spark_jobs.drives import (
+    in_batches,
+    is_one_of,
+    observations_in,
+    read_recordings,
+    read_stream_rows,
+)
 from spark_jobs.report import JobReport, report_since
 from spark_jobs.tables import ensure_table, read_arrow, replace_rows, table_version
 from udfs.sync.drive_clocks import CLOCKS, clock_version, estimate_drive_clocks
@@ -47,46 +53,36 @@ def run(
     pending = _pending(settings, recordings, rules=rules)
     for batch in in_batches(pending):
         chosen = recordings.filter(pc.is_in(recordings["drive_id"], pa.array(batch)))
-        observations = read_observations(spark, settings, chosen, rules=rules)
-        version = table_version(settings, TABLE) + 1
+        rows = read_stream_rows(spark, settings, chosen, rules=rules)
         replace_rows(
             spark,
             settings,
             TABLE,
-            clocks_from(observations, recordings=chosen, rules=rules, spark=spark),
+            clocks_from(rows, recordings=chosen, rules=rules),
             where=is_one_of("drive_id", batch),
             app_id=TABLE,
-            version=version,
+            version=table_version(settings, TABLE) + 1,
         )
     return report_since(settings, TABLE, before=before, drives=pending, started_s=started)
 
 
-def clocks_from(
-    observations: DataFrame, *, recordings: pa.Table, rules: SyncRules, spark: SparkSession
-) -> DataFrame:
+def clocks_from(rows: DataFrame, *, recordings: pa.Table, rules: SyncRules) -> DataFrame:
     """Clocks of the recordings, one group a drive.
 
     Args:
-        observations: From `read_observations`.
-        recordings: Rows of `bronze.recordings`; a drive without any observation has clocks, too.
+        rows: From `read_stream_rows`.
+        recordings: Rows of `bronze.recordings` of the same drives.
         rules: Signals and limits.
-        spark: Session.
     """
-    known = recordings.select(["drive_id", "recording_id"]).to_pylist()
-    everyone = spark.createDataFrame(
-        [(row["drive_id"], row["recording_id"], "recording") for row in known],
-        "drive_id STRING, recording_id STRING, stream STRING",
-    )
-    union = observations.unionByName(everyone, allowMissingColumns=True)
     estimate = _estimator(recordings, rules)
-    return union.groupBy("drive_id").applyInArrow(estimate, from_arrow_schema(CLOCKS))
+    return rows.groupBy("drive_id").applyInArrow(estimate, from_arrow_schema(CLOCKS))
 
 
 def _estimator(recordings: pa.Table, rules: SyncRules) -> Callable[[pa.Table], pa.Table]:
-    def estimate(observations: pa.Table) -> pa.Table:
-        mine = recordings.filter(pc.equal(recordings["drive_id"], observations["drive_id"][0]))
-        seen = observations.filter(pc.not_equal(observations["stream"], "recording"))
-        return estimate_drive_clocks(seen, recordings=mine, rules=rules)
+    def estimate(rows: pa.Table) -> pa.Table:
+        mine = recordings.filter(pc.equal(recordings["drive_id"], rows["drive_id"][0]))
+        observations = observations_in(rows, rules=rules)
+        return estimate_drive_clocks(observations, recordings=mine, rules=rules)
 
     return estimate
 

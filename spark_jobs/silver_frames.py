@@ -16,7 +16,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from contracts.settings import Settings
 from contracts.tables import TABLES
-from spark_jobs.drives import in_batches, is_one_of, read_observations
+from spark_jobs.drives import in_batches, is_one_of, observations_in, read_stream_rows
 from spark_jobs.report import JobReport, report_since
 from spark_jobs.tables import (
     ensure_table,
@@ -56,12 +56,12 @@ def run(
     pending = _pending(spark, settings, clocks, rules=rules)
     for batch in in_batches(pending):
         chosen = clocks.filter(pc.is_in(clocks["drive_id"], pa.array(batch)))
-        observations = read_observations(spark, settings, chosen, rules=rules)
+        rows = read_stream_rows(spark, settings, chosen, rules=rules)
         replace_rows(
             spark,
             settings,
             TABLE,
-            frames_from(observations, clocks=chosen, rules=rules),
+            frames_from(rows, clocks=chosen, rules=rules),
             where=is_one_of("drive_id", batch),
             app_id=TABLE,
             version=table_version(settings, TABLE) + 1,
@@ -69,22 +69,22 @@ def run(
     return report_since(settings, TABLE, before=before, drives=pending, started_s=started)
 
 
-def frames_from(observations: DataFrame, *, clocks: pa.Table, rules: SyncRules) -> DataFrame:
+def frames_from(rows: DataFrame, *, clocks: pa.Table, rules: SyncRules) -> DataFrame:
     """Frames, one group a drive.
 
     Args:
-        observations: From `read_observations`.
-        clocks: Rows of `silver.clocks` of their drives.
+        rows: From `read_stream_rows`.
+        clocks: Rows of `silver.clocks` of the same drives.
         rules: Streams and limits.
     """
     synchronise = _synchroniser(clocks, rules)
-    return observations.groupBy("drive_id").applyInArrow(synchronise, from_arrow_schema(FRAMES))
+    return rows.groupBy("drive_id").applyInArrow(synchronise, from_arrow_schema(FRAMES))
 
 
 def _synchroniser(clocks: pa.Table, rules: SyncRules) -> Callable[[pa.Table], pa.Table]:
-    def synchronise(observations: pa.Table) -> pa.Table:
-        mine = clocks.filter(pc.equal(clocks["drive_id"], observations["drive_id"][0]))
-        return frames_of_drive(observations, mine, rules=rules)
+    def synchronise(rows: pa.Table) -> pa.Table:
+        mine = clocks.filter(pc.equal(clocks["drive_id"], rows["drive_id"][0]))
+        return frames_of_drive(observations_in(rows, rules=rules), mine, rules=rules)
 
     return synchronise
 

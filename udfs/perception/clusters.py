@@ -14,6 +14,8 @@ Int64Array = npt.NDArray[np.int64]
 
 _CELL_M = 0.12
 _ANGLES = np.radians(np.arange(0.0, 90.0, 2.0))
+_COS, _SIN = np.cos(_ANGLES)[:, None], np.sin(_ANGLES)[:, None]
+_POINTS_ENOUGH = 60
 _CLOSE_M = 0.08
 _AREA = 0.05
 _ASKEW = 0.2
@@ -27,13 +29,16 @@ class Rectangle:
         yaw_rad: Direction of the first axis, in [0, π/2).
         low: (2,) least coordinate of the points along the first and the second axis.
         high: (2,) greatest.
-        misfit_m: Mean distance of the points from the nearest of its sides that face the sensor.
     """
 
     yaw_rad: float
     low: tuple[float, float]
     high: tuple[float, float]
-    misfit_m: float
+
+    def along(self, xy: FloatArray) -> FloatArray:
+        """(N, 2) coordinates of points (N, 2) along its axes."""
+        cos, sin = np.cos(self.yaw_rad), np.sin(self.yaw_rad)
+        return np.column_stack([cos * xy[:, 0] + sin * xy[:, 1], cos * xy[:, 1] - sin * xy[:, 0]])
 
 
 def cluster_points(
@@ -84,23 +89,20 @@ def fit_rectangle(xy: FloatArray) -> Rectangle:
         Zhang, Xu, Dong and Dolan, "Efficient L-shape fitting for vehicle detection using laser
         scanners", 2017: the closeness criterion.
     """
-    cos, sin = np.cos(_ANGLES)[:, None], np.sin(_ANGLES)[:, None]
-    first = cos * xy[:, 0] + sin * xy[:, 1]
-    second = cos * xy[:, 1] - sin * xy[:, 0]
-    along = np.stack([first, second], axis=-1)  # (angles, N, 2)
-    low, high = along.min(axis=1), along.max(axis=1)
-    to_low, to_high = along - low[:, None], high[:, None] - along
-    use_low = np.linalg.norm(to_low, axis=1) < np.linalg.norm(to_high, axis=1)
-    to_side = np.where(use_low[:, None], to_low, to_high).min(axis=-1)
-    score = np.sum(1.0 / np.maximum(to_side, _CLOSE_M), axis=1)
+    few = xy[:: max(1, len(xy) // _POINTS_ENOUGH)]
+    along = np.stack([_COS * few[:, 0] + _SIN * few[:, 1], _COS * few[:, 1] - _SIN * few[:, 0]])
+    low, high = along.min(axis=2), along.max(axis=2)  # (axes, angles)
+    middle = along.mean(axis=2)
+    # The side that faces the lidar is the one that the points crowd at.
+    near_low = middle - low < high - middle
+    to_side = np.where(near_low[..., None], along - low[..., None], high[..., None] - along)
+    score = np.sum(1.0 / np.maximum(to_side.min(axis=0), _CLOSE_M), axis=1)
     # Many angles fit a few points as well: of those a small rectangle, and one along or across the
     # way ahead, as road users mostly are.
-    area = np.prod(np.maximum(high - low, 0.1), axis=1)
+    area = np.prod(np.maximum(high - low, 0.1), axis=0)
     doubt = _AREA * area / area.min() + _ASKEW * np.sin(2 * _ANGLES) ** 2
     best = int(np.argmax(score / score.max() - doubt))
-    return Rectangle(
-        yaw_rad=float(_ANGLES[best]),
-        low=(float(low[best, 0]), float(low[best, 1])),
-        high=(float(high[best, 0]), float(high[best, 1])),
-        misfit_m=float(to_side[best].mean()),
-    )
+    rectangle = Rectangle(float(_ANGLES[best]), (0.0, 0.0), (0.0, 0.0))
+    ends = rectangle.along(xy)
+    low_all, high_all = ends.min(axis=0).tolist(), ends.max(axis=0).tolist()
+    return attrs.evolve(rectangle, low=tuple(low_all), high=tuple(high_all))

@@ -15,6 +15,7 @@ from udfs.perception.rules import CAR, CYCLIST, PEDESTRIAN, TRUCK, ClassRule, La
 
 FloatArray = npt.NDArray[np.float64]
 
+_MAX_EXTENT_M = 11.0
 _OPEN_SHARE = 0.9
 _CROWN_M = 1.25
 _ABOVE_M = 0.25
@@ -151,6 +152,8 @@ def find_clusters(
         if len(rows) < rules.min_points:
             continue
         members = in_slab[rows]
+        if np.ptp(xy[members], axis=0).max() > _MAX_EXTENT_M:
+            continue
         rectangle = fit_rectangle(xy[members])
         is_thin = max(np.subtract(rectangle.high, rectangle.low)) < _MIN_CAR_FACE_M
         margin = _CROWN_M if is_thin else _ABOVE_M
@@ -264,10 +267,7 @@ def _longer_side(xy: FloatArray, rectangle: Rectangle) -> float:
     """Longer extent of points along the axes of a rectangle; 0 for none."""
     if len(xy) == 0:
         return 0.0
-    cos, sin = np.cos(rectangle.yaw_rad), np.sin(rectangle.yaw_rad)
-    return float(
-        max(np.ptp(cos * xy[:, 0] + sin * xy[:, 1]), np.ptp(cos * xy[:, 1] - sin * xy[:, 0]))
-    )
+    return float(np.ptp(rectangle.along(xy), axis=0).max())
 
 
 def _confidence(cluster: Cluster) -> float:
@@ -286,7 +286,6 @@ def _highest_slope(points: FloatArray, *, lidar_xyz: FloatArray) -> float:
 
 def _inside(xy: FloatArray, rectangle: Rectangle, *, margin_m: float) -> npt.NDArray[np.bool_]:
     """(N,) whether points are in a rectangle, or near it."""
-    cos, sin = np.cos(rectangle.yaw_rad), np.sin(rectangle.yaw_rad)
-    along = np.column_stack([cos * xy[:, 0] + sin * xy[:, 1], cos * xy[:, 1] - sin * xy[:, 0]])
+    along = rectangle.along(xy)
     low, high = np.array(rectangle.low) - margin_m, np.array(rectangle.high) + margin_m
     return np.asarray(((along >= low) & (along <= high)).all(axis=1))

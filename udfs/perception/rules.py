@@ -30,10 +30,10 @@ class ClassRule:
     max_height_m: float
 
 
-PEDESTRIAN = ClassRule("pedestrian", 0.55, 0.55, 1.74, 0.95, 0.95, 1.15, 2.05)
+PEDESTRIAN = ClassRule("pedestrian", 0.55, 0.55, 1.74, 0.95, 0.95, 1.15, 1.95)
 CYCLIST = ClassRule("cyclist", 1.8, 0.6, 1.76, 2.2, 1.0, 1.35, 2.05)
 CAR = ClassRule("car", 4.4, 1.83, 1.52, 5.4, 2.25, 1.05, 2.15)
-TRUCK = ClassRule("truck", 8.2, 2.48, 3.35, 10.5, 2.95, 2.3, 4.2)
+TRUCK = ClassRule("truck", 8.2, 2.48, 3.35, 10.5, 2.95, 2.3, 3.8)
 
 
 @attrs.frozen
@@ -54,7 +54,7 @@ class LabelRules:
     """
 
     max_range_m: float = 60.0
-    min_points: int = 5
+    min_points: int = 4
     ground_margin_m: float = 0.25
     slab_top_m: float = 1.7
     column_step_rad: float = 0.0125

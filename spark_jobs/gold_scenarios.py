@@ -1,0 +1,149 @@
+"""`gold.scenarios`: situations found by SQL rules in frames and tracks.
+
+Run alone: `python -m spark_jobs.gold_scenarios [DRIVE_ID…]`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import reduce
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812  Spark's own usage
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from contracts.settings import Settings
+from contracts.tables import TABLES
+from spark_jobs.drives import in_batches, is_one_of
+from spark_jobs.report import JobReport, report_since
+from spark_jobs.scenario_rules import RULES, ScenarioRule
+from spark_jobs.tables import (
+    ensure_table,
+    read,
+    read_arrow,
+    replace_rows,
+    table_exists,
+    table_version,
+)
+
+TABLE = "gold.scenarios"
+FRAMES = "silver.frames"
+CLOCKS = "silver.clocks"
+OBJECTS = "silver.objects"
+
+
+def run(
+    spark: SparkSession,
+    settings: Settings,
+    *,
+    drive_ids: Sequence[str] | None = None,
+    rules: Sequence[ScenarioRule] = RULES,
+) -> JobReport:
+    """Find the situations of every drive; drives in which nothing changed are not written again.
+
+    Args:
+        spark: Session.
+        settings: Where the lake is.
+        drive_ids: Drives to look at; all that have frames by default.
+        rules: What to look for.
+    """
+    started = time.monotonic()
+    ensure_table(spark, settings, TABLES[TABLE])
+    before = table_version(settings, TABLE)
+    worked: list[str] = []
+    for batch in in_batches(_drives(spark, settings, drive_ids=drive_ids)):
+        found = scenarios_from(spark, drive_ids=batch, rules=rules)
+        changed = _changed(settings, found, drive_ids=batch)
+        if not changed:
+            continue
+        rows = found.filter(pc.is_in(found["drive_id"], pa.array(changed)))
+        replace_rows(
+            spark,
+            settings,
+            TABLE,
+            spark.createDataFrame(rows.to_pylist(), from_arrow_schema(found.schema)),
+            where=is_one_of("drive_id", changed),
+            app_id=TABLE,
+            version=table_version(settings, TABLE) + 1,
+        )
+        worked += changed
+    return report_since(settings, TABLE, before=before, drives=worked, started_s=started)
+
+
+def scenarios_from(
+    spark: SparkSession, *, drive_ids: Sequence[str], rules: Sequence[ScenarioRule]
+) -> pa.Table:
+    """Situations of some drives as rows of `gold.scenarios`, in order."""
+    contract = TABLES[TABLE].schema
+    with _views(spark, drive_ids) as views:
+        parts = [
+            spark.sql(rule.sql.format(**views)).select(
+                "*",
+                F.lit(rule.scenario).alias("scenario"),
+                F.lit(rule.name).alias("rule"),
+                F.lit(rule.version).alias("rule_version"),
+            )
+            for rule in rules
+        ]
+        versions = spark.table(views["frames"]).groupBy("drive_id")
+        version_of = versions.agg(F.max("sync_version").alias("sync_version"))
+        union = reduce(DataFrame.unionByName, parts).join(version_of, "drive_id")
+        found = union.select(*contract.names).toArrow()
+    plain = found.cast(contract)
+    return plain.sort_by([(name, "ascending") for name in ("drive_id", "start_ns", "scenario")])
+
+
+@contextmanager
+def _views(spark: SparkSession, drive_ids: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Temporary views that the rules read, by placeholder."""
+    suffix = uuid4().hex
+    names = {name: f"{name}_{suffix}" for name in ("frames", "tracks")}
+    chosen = is_one_of("drive_id", drive_ids)
+    read(spark, FRAMES).where(chosen).createOrReplaceTempView(names["frames"])
+    clocks = read(spark, CLOCKS).where(f"{chosen} AND method != 'assumed'")
+    clocks = clocks.select("recording_id", "drive_id", "offset_ns")
+    placed = F.coalesce("sensor_time_ns", "log_time_ns") - F.col("offset_ns")
+    tracks = read(spark, OBJECTS).join(F.broadcast(clocks), "recording_id")
+    tracks.withColumn("t_ns", placed).createOrReplaceTempView(names["tracks"])
+    try:
+        yield names
+    finally:
+        for name in names.values():
+            spark.catalog.dropTempView(name)
+
+
+def _drives(
+    spark: SparkSession, settings: Settings, *, drive_ids: Sequence[str] | None
+) -> list[str]:
+    if not table_exists(settings, FRAMES):
+        return []
+    frames = read(spark, FRAMES).select("drive_id").distinct()
+    if drive_ids is not None:
+        frames = frames.where(is_one_of("drive_id", drive_ids))
+    return sorted(row.drive_id for row in frames.collect())
+
+
+def _changed(settings: Settings, found: pa.Table, *, drive_ids: Sequence[str]) -> list[str]:
+    """Drives whose situations differ from those stored."""
+    stored = read_arrow(settings, TABLE, filters=[("drive_id", "in", list(drive_ids))])
+    return [
+        drive
+        for drive in drive_ids
+        if _rows_of(found, drive) != _rows_of(stored.select(found.column_names), drive)
+    ]
+
+
+def _rows_of(scenarios: pa.Table, drive_id: str) -> list[tuple[object, ...]]:
+    mine = scenarios.filter(pc.equal(scenarios["drive_id"], drive_id)).to_pylist()
+    return sorted((tuple(row.values()) for row in mine), key=str)
+
+
+if __name__ == "__main__":
+    from spark_jobs.command import run_job
+
+    run_job(run)
