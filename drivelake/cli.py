@@ -239,7 +239,7 @@ def verify(
     """Check a hand-off bundle: signature, every byte of every file, nothing missing or added."""
     if not bundle.is_dir():
         raise typer.BadParameter(f"There is no bundle folder at {bundle}.")
-    from edge.bundle import verify_bundle
+    from governance.sealing import verify_bundle
 
     found = verify_bundle(bundle, trusted_key=key)
     if as_json:

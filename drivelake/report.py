@@ -10,12 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 import pyarrow.compute as pc
-from edge.bundle import verify_bundle
 from rich.console import Console
 from rich.table import Table
 
 from contracts.settings import Settings
 from drivelake.catalogue import count_by, list_tables, read_table
+from governance.sealing import verify_bundle
 from simulation.scoring import (
     LabelScore,
     ScenarioScore,
@@ -76,8 +76,8 @@ def collect_report(settings: Settings, *, seconds_by_step: Mapping[str, float]) 
         seconds_by_step=seconds_by_step,
         uploads=count_by(settings, "bronze.uploads", "state"),
         rows={state.name: state.rows for state in list_tables(settings)},
-        facts=(*_truth_facts(settings), *_model_facts(settings, release)),
-        binaries=_binaries(json.loads(release["manifest"]), folder),
+        facts=(*_truth_facts(settings), *_model_facts(settings, release, folder)),
+        binaries=_binaries(folder),
         bundle=verification.summary,
         bundle_uri=release["uri"],
     )
@@ -109,32 +109,47 @@ def _hits(score: LabelScore | ScenarioScore, counted: str) -> str:
     return f"precision {score.precision:.2f}, recall {score.recall:.2f} ({counted})"
 
 
-def _model_facts(settings: Settings, release: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _model_facts(
+    settings: Settings, release: Mapping[str, Any], folder: Path
+) -> list[tuple[str, str]]:
     rows = read_table(settings, "gold.evaluations")
-    mine = [
-        row
-        for row in rows.to_pylist()
-        if (row["model"], row["model_version"]) == (release["model"], release["model_version"])
-    ]
     overall = [
         f"{row['target']} {row['value']:.2f} [{row['lower']:.2f}, {row['upper']:.2f}]"
-        for row in mine
-        if row["metric"] == "ap50" and row["slice"] == "all"
+        for row in rows.to_pylist()
+        if row["model_version"] == release["model_version"]
+        and row["model"] == release["model"]
+        and row["metric"] == "ap50"
+        and row["slice"] == "all"
     ]
-    verdict = json.loads(release["manifest"]).get("gate", {})
+    verdict = _document(folder, "verdict.json")
+    passed = sum(check["passed"] for check in verdict["checks"])
+    word = "passed" if verdict["passed"] else "refused"
     return [
         ("dataset", release["dataset_id"]),
         ("model", f"{release['model']} version {release['model_version']}"),
         ("AP50 on the test drives", ", ".join(overall)),
-        ("gate", str(verdict)),
+        ("gate", f"{word}: {passed} of {len(verdict['checks'])} criteria"),
+        *_parity_facts(folder),
     ]
 
 
-def _binaries(manifest: Mapping[str, Any], folder: Path) -> tuple[tuple[str, str, int], ...]:
+def _parity_facts(folder: Path) -> list[tuple[str, str]]:
+    """Each target against torch on the same images, one line a target."""
+    by_target: dict[str, list[str]] = {}
+    for row in _document(folder, "parity.json"):
+        by_target.setdefault(row["target"], []).append(f"{row['measure']} {row['value']:.4g}")
+    return [(f"{target} against torch", ", ".join(found)) for target, found in by_target.items()]
+
+
+def _binaries(folder: Path) -> tuple[tuple[str, str, int], ...]:
     return tuple(
-        (target["target"], target["path"], (folder / target["path"]).stat().st_size)
-        for target in manifest["targets"]
+        (binary["target"], binary["file"], binary["size_bytes"])
+        for binary in _document(folder, "targets.json")["binaries"]
     )
+
+
+def _document(folder: Path, name: str) -> Any:
+    return json.loads((folder / "about" / name).read_bytes())
 
 
 def _newest_release(settings: Settings) -> dict[str, Any]:

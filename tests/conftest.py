@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +54,55 @@ def make_settings(home: Path, **changes: object) -> Settings:
 def new_deployment():
     """`new_deployment(home, **changes)`: settings of one more deployment, on free ports."""
     return make_settings
+
+
+@pytest.fixture(scope="session")
+def object_storage() -> Iterator[dict[str, str]]:
+    """Storage options of an S3-compatible server in a process of its own.
+
+    In this process it would starve: delta-rs waits for its answers without letting go of Python.
+    """
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        deadline = time.monotonic() + 60
+        while not _answers(port):
+            assert server.poll() is None, "the S3-compatible server ended"
+            assert time.monotonic() < deadline, "the S3-compatible server did not answer in 60 s"
+            time.sleep(0.1)
+        yield {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_REGION": "eu-central-1",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ALLOW_HTTP": "true",
+        }
+        server.terminate()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="session")
+def new_bucket(object_storage):
+    """`new_bucket(name)`: a client of the S3-compatible server, on which the bucket now is."""
+    import boto3
+
+    def make(name: str):
+        client = boto3.client(
+            "s3",
+            endpoint_url=object_storage["AWS_ENDPOINT_URL"],
+            region_name=object_storage["AWS_REGION"],
+            aws_access_key_id=object_storage["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=object_storage["AWS_SECRET_ACCESS_KEY"],
+        )
+        place = {"LocationConstraint": object_storage["AWS_REGION"]}
+        client.create_bucket(Bucket=name, CreateBucketConfiguration=place)
+        return client
+
+    return make
 
 
 @pytest.fixture(scope="session")
