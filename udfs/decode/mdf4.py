@@ -194,7 +194,8 @@ def _times_ns(plan: FilePlan, group: GroupPlan, records: Records) -> tuple[Int64
         records = attrs.evolve(theirs, matrix=theirs.matrix[records.ordinal - first])
     assert owner.master is not None
     seconds = convert(numbers_of(owner.master, records), owner.master.conversion).value
-    fits = np.isfinite(seconds) & (np.abs(seconds * _NS + start) < _TIME_LIMIT)
+    with np.errstate(all="ignore"):
+        fits = np.isfinite(seconds) & (np.abs(seconds * _NS + start) < _TIME_LIMIT)
     return start + np.rint(np.where(fits, seconds, 0) * _NS).astype(np.int64), fits
 
 
@@ -222,9 +223,8 @@ def _more_findings(plan: FilePlan, groups: Sequence[GroupPlan]) -> Iterator[Find
 
 def _structure(source: Source, plan: FilePlan) -> Iterator[LedgerEntry]:
     """Fates of the bytes that no data group has: the metadata of the file."""
-    spans = sorted((f.address, f.length) for part in plan.units for f in part.reader.fragments)
     at = 0
-    for offset, length in [*spans, (source.size, 0)]:
+    for offset, length in [*sorted(plan.block_lengths.items()), (source.size, 0)]:
         if offset > at:
             yield LedgerEntry(at, offset - at, "skipped", "STRUCTURE", "metadata blocks")
         at = max(at, offset + length)
@@ -451,7 +451,8 @@ class _UnitDecoder:
         reason, detail = self._reason(lost)
         offset, length = self.part.data_group.address, 0
         if fragments:
-            offset, length = fragments[0].address, fragments[0].length
+            offset = fragments[0].address
+            length = self.plan.block_lengths[offset]
         yield LedgerEntry(
             offset=offset,
             length=length,
@@ -465,7 +466,8 @@ class _UnitDecoder:
         )
         for fragment in fragments[1:]:
             detail = f"data of the group at {self.part.data_group.address}"
-            yield LedgerEntry(fragment.address, fragment.length, "decoded", detail=detail)
+            length = self.plan.block_lengths[fragment.address]
+            yield LedgerEntry(fragment.address, length, "decoded", detail=detail)
 
     def _reason(self, lost: int) -> tuple[str, str]:
         if lost and not self.part.data_group.data_link:

@@ -230,11 +230,11 @@ class Fragments:
     def _fragment(self, address: int) -> Fragment:
         self._reader.enter(address)
         block = self._reader.block(address, *_PLAIN, "DZ")
-        there = max(self._source.size - block.data_address, 0)
+        there = max(self._limit(address) - block.data_address, 0)
         if block.kind != "DZ":
             size = self._open_length(block) if self._unfinalised else block.data_length
             if size > there:
-                self._cut(address, f"{size - there} of {size} data bytes are behind the end")
+                self._cut(address, f"{size - there} of {size} data bytes are not there")
             return Fragment(address, block.data_address, min(size, there), min(size, there))
         _, zip_kind, _, parameter, original, packed = self._reader.fields(block, _DZ)
         check_unit_size(packed, declared=original, offset=address)
@@ -242,7 +242,7 @@ class Fragments:
             what = f"zip type {zip_kind}"
             raise DecodeError(what, code=f"UNSUPPORTED_COMPRESSION:{zip_kind}", offset=address)
         if packed > there - _DZ.size:
-            self._cut(address, "the end of the file cuts a compressed data block")
+            self._cut(address, "a compressed data block is cut")
         stored = min(packed, there - _DZ.size)
         at = block.data_address + _DZ.size
         return Fragment(address, at, stored, original, zip_kind, parameter)
@@ -250,11 +250,15 @@ class Fragments:
     def _open_length(self, block: Block) -> int:
         """Data bytes of a block in an unfinalised file: as it says if a block follows, or all."""
         end = block.address + block.length
-        follows = bisect.bisect_right(self._known, block.address)
-        limit = self._known[follows] if follows < len(self._known) else self._source.size
+        limit = self._limit(block.address)
         if block.data_length and end <= limit and self._is_block(end):
             return block.data_length
         return limit - block.data_address
+
+    def _limit(self, address: int) -> int:
+        """Address of the next metadata block, or the end of the file: no data goes on behind it."""
+        follows = bisect.bisect_right(self._known, address)
+        return self._known[follows] if follows < len(self._known) else self._source.size
 
     def _is_block(self, address: int) -> bool:
         at = address + -address % 8
@@ -266,12 +270,12 @@ class Fragments:
         at = fragment.address + fragment.length
         while self._unfinalised and self._is_block(at):
             at += -at % 8
-            block = self._reader.block(at, *_ANY)
-            if block.kind in ("DT", "DZ", "DV"):
+            kind = bytes(self._source.read_at(at + 2, 2)).decode("latin-1")
+            block = self._reader.block(at, kind)
+            if kind in ("DT", "DV", "DZ"):
                 found.append(self._fragment(at))
-                at = found[-1].address + found[-1].length
-            else:
-                at += block.length
+                block = attrs.evolve(block, length=found[-1].length)
+            at += block.length
         return tuple(found)
 
     def _cut(self, address: int, what: str) -> None:

@@ -56,7 +56,8 @@ def formula(text: str) -> Callable[[Floats], Floats]:
     """
     try:
         tree = ast.parse(text.strip().replace("^", "**"), mode="eval").body
-        _compute(tree, np.ones(1))
+        with np.errstate(all="ignore"):
+            _compute(tree, np.ones(1))
     except (SyntaxError, ValueError, RecursionError, TypeError) as error:
         what = f"the formula {text!r} does not read"
         raise UnsupportedFormatError(what, code="UNSUPPORTED_FORMULA") from error
@@ -78,9 +79,7 @@ def _compute(node: ast.expr, x: Floats) -> Floats:
         case ast.UnaryOp(op=ast.UAdd(), operand=inner):
             return _compute(inner, x)
         case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _BINARY:
-            with np.errstate(all="ignore"):
-                return _BINARY[type(sign)](_compute(left, x), _compute(right, x))
+            return _BINARY[type(sign)](_compute(left, x), _compute(right, x))
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name.lower() in _FUNCTIONS:
-            with np.errstate(all="ignore"):
-                return _FUNCTIONS[name.lower()](*(_compute(arg, x) for arg in args))
+            return _FUNCTIONS[name.lower()](*(_compute(arg, x) for arg in args))
     raise ValueError(ast.dump(node))

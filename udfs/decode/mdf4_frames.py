@@ -18,6 +18,7 @@ from udfs.encodings.samples import Mask
 _ID_BITS = 0x1FFFFFFF
 _EXTENDED_FLAG = 31
 _MAX_STANDARD_ID = 0x7FF
+_LARGEST = 2.0**53
 
 
 def frames_of(
@@ -81,14 +82,12 @@ class _Numbers:
             return np.full(len(self._records.ordinal), default, np.int64)
         group = self._plan.group
         samples = samples_of(group, channel, self._records, variable=self._reader.variable)
-        values = samples.value
+        values, there = samples.value, samples.is_value
         if field == "Dir" and samples.texts:
             is_sent = np.array([text.lower().startswith("t") for text in samples.texts], np.float64)
             values = np.where(samples.text >= 0, is_sent[samples.text], values)
-            return np.where(samples.is_value | (samples.text >= 0), values, default).astype(
-                np.int64
-            )
-        if samples.raw is not None and not samples.is_value.all():
-            values = np.where(samples.is_value, values, samples.raw)
-            return values.astype(np.int64)
-        return np.where(samples.is_value, values, default).astype(np.int64)
+            there = there | (samples.text >= 0)
+        elif samples.raw is not None:  # an enumerated field: its number is what is meant
+            values, there = np.where(there, values, samples.raw), np.ones(len(values), bool)
+        there = there & (np.abs(values) <= _LARGEST)
+        return np.where(there, values, default).astype(np.int64)

@@ -5,6 +5,7 @@ Source: ASAM MDF 4.1 and its associated standard for bus logging.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,10 +100,16 @@ class DataGroupPlan:
 
 @attrs.frozen(eq=False)
 class FilePlan:
-    """A file and what is to be made of it."""
+    """A file and what is to be made of it.
+
+    Attributes:
+        block_lengths: Bytes of each data block by its address; one that runs into the next, as
+            only damage makes it, ends there.
+    """
 
     file: MdfFile
     data_groups: tuple[DataGroupPlan, ...]
+    block_lengths: Mapping[int, int]
     findings: tuple[Finding, ...]
 
     @property
@@ -151,7 +158,20 @@ def plan_file(source: Source) -> FilePlan:
     if unfinalised:
         what = f"the writer left the file unfinalised, flags {file.unfinalised_flags:#x}"
         findings.append(Finding("FINALISED_BY_US", what))
-    return FilePlan(file, tuple(plans), tuple(findings))
+    lengths = _block_lengths(plans, findings)
+    return FilePlan(file, tuple(plans), lengths, tuple(findings))
+
+
+def _block_lengths(plans: Sequence[DataGroupPlan], findings: list[Finding]) -> dict[int, int]:
+    fragments = sorted((f.address, f.length) for plan in plans for f in plan.reader.fragments)
+    lengths = dict(fragments)
+    for (address, length), (following, _) in itertools.pairwise(fragments):
+        if address + length > following:
+            what = f"the data block at {address} runs into the one at {following}"
+            finding = Finding("MDF_OVERLAP", what, address, loses=True, lost_messages=None)
+            findings.append(finding)
+            lengths[address] = following - address
+    return lengths
 
 
 def _group_plan(

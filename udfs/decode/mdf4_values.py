@@ -204,12 +204,11 @@ def _text_conversion(samples: Samples, conversion: Conversion | None) -> Samples
 
 
 def convert(raw: Numbers, conversion: Conversion | None) -> Samples:
-    """Physical values, or texts, of raw numbers."""
+    """Physical values, or texts, of raw numbers; what overflows is infinite."""
     conversion = conversion or _IDENTITY
-    if conversion.kind in (7, 8, 11):
-        samples = _to_text(raw, conversion)
-    else:
-        samples = _numeric(raw, conversion)
+    with np.errstate(all="ignore"):
+        rule = _to_text if conversion.kind in (7, 8, 11) else _numeric
+        samples = rule(raw, conversion)
     if conversion.kind == 0:
         return _with_exact_texts(samples, raw)
     return attrs.evolve(samples, raw=raw.astype(np.float64))
@@ -270,8 +269,7 @@ def _number_rule(conversion: Conversion) -> Rule:
 
 
 def _rational(x: npt.NDArray[np.float64], v: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((v[0] * x * x + v[1] * x + v[2]) / (v[3] * x * x + v[4] * x + v[5]))
+    return np.asarray((v[0] * x * x + v[1] * x + v[2]) / (v[3] * x * x + v[4] * x + v[5]))
 
 
 def _nearest(

@@ -81,4 +81,6 @@ def floats(
         raise UnsupportedFormatError(f"a float of {bit_count} bits", code="UNSUPPORTED_TYPE")
     width = bit_count // 8
     columns = np.ascontiguousarray(matrix[:, byte_offset : byte_offset + width])
-    return columns.view(f"{'>' if is_big_endian else '<'}f{width}")[:, 0].astype(np.float64)
+    numbers = columns.view(f"{'>' if is_big_endian else '<'}f{width}")[:, 0]
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+        return numbers.astype(np.float64)

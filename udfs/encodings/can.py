@@ -99,9 +99,8 @@ def decode_frames(
     signals: list[SignalSamples] = []
     unknown: dict[int, int] = {}
     short: dict[str, int] = {}
-    for key, rows in zip(unique.tolist(), np.split(chosen[order], firsts[1:]), strict=True):
-        if not len(rows):
-            continue
+    rows_by_key = np.split(chosen[order], firsts[1:]) if len(unique) else []
+    for key, rows in zip(unique.tolist(), rows_by_key, strict=True):
         can_id, extended = key & 0x1FFFFFFF, bool(key & EXTENDED)
         found = _message_for(definitions.get((key >> 40) - 1, ()), can_id, is_extended=extended)
         if found is None:
@@ -185,14 +184,17 @@ def _raw(
     if signal.is_float:
         pattern = words(matrix, **place, is_big_endian=big)
         kind = {16: np.uint16, 32: np.uint32, 64: np.uint64}[signal.bit_count]
-        return pattern.astype(kind).view(f"<f{signal.bit_count // 8}").astype(np.float64)
+        numbers = pattern.astype(kind).view(f"<f{signal.bit_count // 8}")
+        with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+            return numbers.astype(np.float64)
     return integers(matrix, **place, is_signed=signal.is_signed, is_big_endian=big)
 
 
 def _samples(signal: SignalDefinition, matrix: UInt8Array) -> Samples:
     number = _raw(signal, matrix)
     raw = number.astype(np.float64)
-    value = raw * signal.scale + signal.offset if signal.scale != 1 or signal.offset else raw
+    with np.errstate(all="ignore"):
+        value = raw * signal.scale + signal.offset if signal.scale != 1 or signal.offset else raw
     text = np.full(len(raw), -1, np.int64)
     if signal.choices:
         codes = {raw_value: i for i, raw_value in enumerate(signal.choices)}

@@ -80,7 +80,7 @@ def account_of(data: bytes, **options: Any) -> Account:
     """Decode a recording in memory, and check that bytes and messages are all accounted for."""
     source = BytesSource(data)
     index = index_recording(source)
-    groups = list(iter_table_groups(source, index, context=CONTEXT, **options))
+    groups = list(iter_table_groups(source, index, **{"context": CONTEXT, **options}))
     ledger = sorted(
         [*index.structure, *(entry for group in groups for entry in group.ledger)],
         key=lambda entry: (entry.offset, entry.length),
