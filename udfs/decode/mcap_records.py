@@ -169,19 +169,16 @@ def head_at(source: Source, offset: int) -> Head:
     return Head(op, offset, length)
 
 
-def heads_in(view: memoryview, start: int, end: int) -> tuple[list[Head], int]:
-    """Heads of the records between `start` and `end` of a buffer, and where they stop fitting.
+def iter_heads(window: memoryview, *, offset: int) -> Iterator[Head]:
+    """Heads of consecutive records in a window of the file that starts at `offset`.
 
-    The last one's content may reach beyond `end`; the second value then does too.
+    The last one's content may reach beyond the window.
     """
-    heads: list[Head] = []
-    unpack = _HEAD.unpack_from
-    at = start
-    while at + HEAD_BYTES <= end:
-        op, length = unpack(view, at)
-        heads.append(Head(op, at, length))
+    unpack, at, last = _HEAD.unpack_from, 0, len(window) - HEAD_BYTES
+    while at <= last:
+        op, length = unpack(window, at)
+        yield Head(op, offset + at, length)
         at += HEAD_BYTES + length
-    return heads, at
 
 
 def content_of(source: Source, head: Head) -> Fields:

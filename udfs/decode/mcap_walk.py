@@ -39,21 +39,17 @@ def walk_data_section(source: Source, scan: Scan, summary: Summary | None) -> No
     """Visit the records from the first to DataEnd, or to where the file makes no sense."""
     at = len(rec.MAGIC)
     loose: list[rec.Head] = []
-    while scan.data_end is None and at < source.size:
+    while scan.data_end is None and at + rec.HEAD_BYTES <= source.size:
         window = source.read_at(at, min(_WINDOW_BYTES, source.size - at))
-        heads, _ = rec.heads_in(window, 0, len(window))
-        if not heads:
-            break
-        base, moved = at, at
-        for head in heads:
-            shifted = rec.Head(head.op, head.offset + base, head.length)
-            if loose and (shifted.op not in _BODY_OPS or _size_of(loose) > GROUP_BYTES):
+        for head in rec.iter_heads(window, offset=at):
+            if head.offset < at:
+                continue  # an index record that was taken in with its chunk
+            if head.offset > at or scan.data_end is not None:
+                break
+            if loose and (head.op not in _BODY_OPS or _size_of(loose) > GROUP_BYTES):
                 _add_loose(scan, loose)
                 loose = []
-            moved = _visit(source, scan, shifted, loose, summary)
-            if moved != shifted.end or scan.data_end is not None:
-                break
-        at = moved
+            at = _visit(source, scan, head, loose, summary)
     if loose:
         _add_loose(scan, loose)
     if scan.data_end is None and not scan.lost_sync and at < source.size:

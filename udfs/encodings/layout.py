@@ -238,6 +238,10 @@ class _Compiler:
                 return NumbersItem(leaf, self._length_align)
             return attrs.evolve(leaf, count=kind.size)
         inner = self.program(kind.element, is_root=False)
+        if inner.min_size == 0:
+            # A few bytes could claim any number of them.
+            what = "a sequence of messages without fields"
+            raise UnsupportedFormatError(what, code="UNPARSABLE_DEFINITION")
         return ManyItem(inner, kind.size, self._length_align)
 
     def _leaf(self, kind: Number | Stamp) -> Leaf:

@@ -35,8 +35,8 @@ from udfs.encodings.layout import (
 )
 
 BLOCK_BYTES = 256 << 10
-_SCALAR_BELOW = 64
-"""Messages that are stepped over one by one in Python rather than all at once."""
+_IN_STEP_ABOVE = 64
+"""Messages that must, on the average, have a k-th element for a step over all of them to pay."""
 
 
 class BadRowsError(Exception):
@@ -240,7 +240,7 @@ class Walker:
     def _many(self, item: ManyItem, scope: Scope) -> pa.Array:
         rows = len(scope.base)
         counts = self._length(item.align, scope) if item.size is None else item.size
-        self._check_count(counts, max(item.program.min_size, 1), scope)
+        self._check_count(counts, item.program.min_size, scope)
         flat = np.broadcast_to(np.asarray(counts, np.int64), (rows,))
         starts = self._element_starts(item.program, flat, scope)
         elements = self.read(item.program, _element_scope(scope, flat, starts))
@@ -273,7 +273,7 @@ class Walker:
         if program.sizes is not None:
             return _fixed_starts(program.sizes, counts, scope)
         positions = np.array(np.broadcast_to(np.asarray(scope.position, np.int64), counts.shape))
-        if len(counts) < _SCALAR_BELOW:
+        if int(counts.sum()) < _IN_STEP_ABOVE * int(counts.max(initial=0)):
             starts = self._starts_one_by_one(program, counts, positions, scope)
         else:
             starts = self._starts_in_step(program, counts, positions, scope)
@@ -315,7 +315,7 @@ class Walker:
             scope.position = scope.position + counts * item.leaf.item_size
             scope.need(0)
         else:
-            self._check_count(counts, max(item.program.min_size, 1), scope)
+            self._check_count(counts, item.program.min_size, scope)
             flat = np.broadcast_to(np.asarray(counts, np.int64), scope.base.shape)
             self._element_starts(item.program, flat, scope)
 
@@ -456,7 +456,7 @@ def _item_stepper(item: Item, arena: UInt8Array, order: str) -> Step:
             return ((position + pad) & ~pad) + count * size if count else position
 
         return numbers
-    inner, least = _stepper(item.program, arena, order), max(item.program.min_size, 1)
+    inner, least = _stepper(item.program, arena, order), item.program.min_size
 
     def many(base: int, position: int, limit: int) -> int:
         count, position = length(base, position, limit)

@@ -277,6 +277,16 @@ def test_a_definition_that_does_not_parse_says_so(text):
     assert caught.value.code == "UNPARSABLE_DEFINITION"
 
 
+def test_a_sequence_of_nothing_is_refused():
+    """A ROS 1 message without fields takes no bytes: four bytes could claim any number of them."""
+    text = "pkg/None[] many\n" + "=" * 80 + "\nMSG: pkg/None\n"
+    with pytest.raises(UnsupportedFormatError):
+        ros_decoder(schema_of("pkg/T", text, "ros1msg"))
+    decoder = ros_decoder(schema_of("pkg/msg/T", text))
+    payload = b"\0\1\0\0\2\0\0\0\0\0"
+    assert decoder.decode(batch_of([payload])).rows.to_pylist() == [{"many": [{"_empty": None}] * 2}]
+
+
 def test_exponential_nesting_is_refused_quickly():
     """A small hostile definition can't expand to more columns than a table may have."""
     line = "=" * 80 + "\n"
