@@ -97,8 +97,8 @@ def build_tensorrt_rtx(
         )
     target = f"tensorrt_rtx_{architecture.lower()}"
     probe = _ask_worker(["probe", "tensorrt_rtx"], python=python)
-    if probe["state"] == "NOT_INSTALLED":
-        return Attempt(target, "NOT_INSTALLED", probe["reason"])
+    if probe["state"] != "READY":
+        return Attempt(target, probe["state"], probe["reason"])
     return _build(
         model, out, target=target, module="tensorrt_rtx", architecture=architecture,
         version=probe["version"], python=python, progress=progress,

@@ -34,7 +34,7 @@ class DetectorConfig:
     classes: tuple[str, ...] = attrs.field(default=CLASSES, converter=tuple)
     height_px: int = attrs.field(default=192, validator=_multiple_of_32)
     width_px: int = attrs.field(default=320, validator=_multiple_of_32)
-    widths: tuple[int, ...] = attrs.field(default=(16, 32, 64, 96, 128), converter=tuple)
+    widths: tuple[int, ...] = attrs.field(default=(16, 24, 48, 64, 96), converter=tuple)
 
     def __attrs_post_init__(self) -> None:
         """Five stages, at least one class, no class twice."""
@@ -60,7 +60,8 @@ class TrainConfig:
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         seed: Of the weights, the order of the samples and the augmentation.
-        threads: CPU threads; part of the identity, for sums depend on how they are split.
+        threads: CPU threads; part of the identity, for sums depend on how they are split. More
+            than the cores that are free make a step many times slower.
         minimum_confidence: Labels below are not learned from.
         model_name: Registered name.
         experiment: MLflow experiment.
@@ -72,7 +73,7 @@ class TrainConfig:
     learning_rate: float = attrs.field(default=4e-3, validator=_positive)
     weight_decay: float = 1e-4
     seed: int = 7
-    threads: int = attrs.field(default=2, validator=_positive)
+    threads: int = attrs.field(default=1, validator=_positive)
     minimum_confidence: float = 0.3
     model_name: str = "drivelake-detector"
     experiment: str = "drivelake-detector"

@@ -24,10 +24,10 @@ _OBJECT_COLUMNS = (
     "drive_id",
     "t_ns",
     "class_name",
-    "box_x0_px",
-    "box_y0_px",
-    "box_x1_px",
-    "box_y1_px",
+    "box2d_x0_px",
+    "box2d_y0_px",
+    "box2d_x1_px",
+    "box2d_y1_px",
     "distance_m",
     "visible_fraction",
 )
@@ -65,7 +65,7 @@ def truth_from_objects(
 
     Args:
         samples: Rows of `gold.dataset_samples`.
-        objects: Columns drive_id, t_ns (UTC), class_name, box_x0_px … box_y1_px (null where out
+        objects: Columns drive_id, t_ns (UTC), class_name, box2d_x0_px … box2d_y1_px (null where out
             of the image), distance_m, visible_fraction.
         tolerance_ns: Farthest instant that is still the sample's.
         least_visible: Share of the object that must be seen.
@@ -87,13 +87,13 @@ def truth_from_objects(
         for drive in sorted(samples["drive_id"].unique().to_pylist())
     ]
     found = pa.concat_tables(parts)
-    found = found.filter(pc.is_valid(found["box_x0_px"]))
-    height = pc.subtract(found["box_y1_px"], found["box_y0_px"])
+    found = found.filter(pc.is_valid(found["box2d_x0_px"]))
+    height = pc.subtract(found["box2d_y1_px"], found["box2d_y0_px"])
     hidden = pc.less(pc.fill_null(found["visible_fraction"], 1.0), least_visible)
     columns = [
         found["sample_id"],
         found["class_name"],
-        *(found[f"box_{corner}_px"] for corner in ("x0", "y0", "x1", "y1")),
+        *(found[f"box2d_{corner}_px"] for corner in ("x0", "y0", "x1", "y1")),
         found["distance_m"],
         pc.or_(hidden, pc.less(height, least_height_px)),
     ]
