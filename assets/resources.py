@@ -5,6 +5,7 @@ assets do not ask which one it is.
 """
 
 import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,20 @@ class Deployment(dg.ConfigurableResource):  # type: ignore[type-arg]
     def settings(self) -> Settings:
         """The settings of this deployment."""
         return settings_from({**os.environ, **self.variables}, working_folder=PROJECT)
+
+    @property
+    def code_commit(self) -> str:
+        """Commit of this code: `DRIVELAKE_COMMIT`, else what git says, else `unknown`."""
+        named = {**os.environ, **self.variables}.get("DRIVELAKE_COMMIT")
+        if named:
+            return named
+        try:
+            command = ["git", "-C", str(PROJECT), "rev-parse", "HEAD"]
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return "unknown"
 
 
 class Spark(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -107,17 +122,23 @@ class LandingBucket(Landing):
         ).get_client()
 
 
-def resources_for(variables: Mapping[str, str] | None = None) -> dict[str, object]:
+def resources_for(
+    variables: Mapping[str, str] | None = None, *, release: Mapping[str, Any] | None = None
+) -> dict[str, object]:
     """The resources of a deployment.
 
     Args:
         variables: Settings that stand in front of the environment's.
+        release: What is built, where it differs from the defaults of `Release`.
     """
     deployment = Deployment(variables=dict(variables or {}))
     on_s3 = urlsplit(deployment.settings.landing_uri).scheme in ("s3", "s3a")
     landing = LandingBucket if on_s3 else LandingFolder
+    from assets.release import Release
+
     return {
         "deployment": deployment,
         "spark": Spark(deployment=deployment),
         "landing": landing(deployment=deployment),
+        "release": Release(deployment=deployment, **dict(release or {})),
     }

@@ -1,0 +1,40 @@
+"""Code versions: the hash of the folders that compute an asset, so a change shows as stale."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import dagster as dg
+
+PROJECT = Path(__file__).resolve().parent.parent
+_SPARK = ("contracts", "udfs", "spark_jobs")
+_FOLDERS = {
+    "bronze": _SPARK,
+    "silver": _SPARK,
+    "gold": _SPARK,
+    "model": ("contracts", "ml"),
+    "edge": ("contracts", "ml", "edge", "governance"),
+}
+
+
+def folders_version(*folders: str) -> str:
+    """Twelve hex digits over the names and bytes of every module of some folders."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted((PROJECT / folder).rglob("*.py")):
+            data = path.read_bytes()
+            digest.update(f"{path.relative_to(PROJECT)}\0{len(data)}\0".encode())
+            digest.update(data)
+    return digest.hexdigest()[:12]
+
+
+def versioned(assets: list[dg.AssetsDefinition | dg.AssetSpec]) -> list[dg.AssetsDefinition]:
+    """The assets with the version of the code that computes their layer."""
+    versions = {layer: folders_version(*folders) for layer, folders in _FOLDERS.items()}
+
+    def with_version(spec: dg.AssetSpec) -> dg.AssetSpec:
+        version = versions.get(spec.key.path[0])
+        return spec.replace_attributes(code_version=version) if version else spec
+
+    return list(dg.map_asset_specs(with_version, assets))
