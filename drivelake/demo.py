@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.status import Status
 
 from contracts.errors import PlatformError
 from contracts.settings import Settings
@@ -93,26 +96,68 @@ def _run_job(
 
     from assets.definitions import definitions
 
-    job = definitions().get_job_def(name)
-    started = time.monotonic()
-    result = job.execute_in_process(
-        instance=instance, partition_key=partition_key, raise_on_error=False
-    )
-    for event in result.all_events:
-        if event.event_type in {DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE}:
-            _show_step(console, event.step_key or "", failed=event.is_failure)
+    run_id = str(uuid.uuid4())
+    with _shown_steps(instance, run_id, console):
+        result = (
+            definitions()
+            .resolve_job_def(name)
+            .execute_in_process(
+                instance=instance,
+                partition_key=partition_key,
+                run_id=run_id,
+                raise_on_error=False,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )
+        )
     if not result.success:
         reasons = [
-            str(event.event_specific_data.error.message).strip()  # type: ignore[union-attr]
+            (event.step_failure_data.error.cause or event.step_failure_data.error).message.strip()
             for event in result.all_events
-            if event.is_step_failure
+            if event.event_type is DagsterEventType.STEP_FAILURE and event.step_failure_data.error
         ]
         raise PlatformError(
-            f"{name} failed after {time.monotonic() - started:.0f} s: {' · '.join(reasons)}",
+            f"{name} failed: {' · '.join(reasons)}",
             code="RUN_FAILED",
-            remedy=f"`drivelake up` and look at run {result.run_id}",
+            remedy=f"`drivelake up` and look at run {run_id}",
         )
 
 
-def _show_step(console: Console, key: str, *, failed: bool) -> None:
-    console.print(f"  {'✗' if failed else '✓'} {key}", highlight=False)
+@contextmanager
+def _shown_steps(instance: dg.DagsterInstance, run_id: str, console: Console) -> Iterator[None]:
+    """Name the step under way and those that ended, from the run's own log."""
+    ended = threading.Event()
+    with console.status("starting") as line:
+        watcher = threading.Thread(
+            target=_watch_steps, args=(instance, run_id, console, line, ended), daemon=True
+        )
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
+
+def _watch_steps(
+    instance: dg.DagsterInstance,
+    run_id: str,
+    console: Console,
+    line: Status,
+    ended: threading.Event,
+) -> None:
+    from dagster import DagsterEventType as Event
+
+    marks = {Event.STEP_SUCCESS: "✓", Event.STEP_FAILURE: "✗", Event.STEP_UP_FOR_RETRY: "↻"}
+    seen = 0
+    last = False
+    while not last:
+        last = ended.wait(0.5)
+        events = instance.all_logs(run_id, of_type={Event.STEP_START, *marks})
+        for event in events[seen:]:
+            assert event.dagster_event is not None
+            step = event.dagster_event.step_key
+            if event.dagster_event_type in marks:
+                console.print(f"  {marks[event.dagster_event_type]} {step}", highlight=False)
+            else:
+                line.update(f"{step} …")
+        seen = len(events)

@@ -50,6 +50,8 @@ def run(
     ensure_table(spark, settings, TABLES[TABLE])
     before = table_version(settings, TABLE)
     recordings = read_recordings(settings, drive_ids=drive_ids)
+    # without a message there is no stamp, and so no clock
+    recordings = recordings.filter(pc.is_valid(recordings["start_ns"]))
     pending = _pending(settings, recordings, rules=rules)
     for batch in in_batches(pending):
         chosen = recordings.filter(pc.is_in(recordings["drive_id"], pa.array(batch)))
