@@ -29,7 +29,7 @@ from udfs.decode.context import DecodeContext
 from udfs.decode.kinds import POINTER_FIELD, Kind, fits, kind_of, kind_rows
 from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS
 from udfs.encodings.columns import gather_bytes
-from udfs.encodings.payload import BadPayload, PayloadDecoder
+from udfs.encodings.payload import BadPayload, Decoded, PayloadDecoder
 from udfs.encodings.registry import decoder_for
 
 DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION"]
@@ -160,7 +160,7 @@ class _Decoder:
         if plan.decoder is None:
             own = self._raw_columns(plan, batch)
             return self._conformed(plan, batch, own, every), every, ()
-        decoded = plan.decoder.decode(batch)
+        decoded = _decoded(plan.decoder, batch)
         if plan.kind is None:
             own = dict(
                 zip(
@@ -280,6 +280,17 @@ class _Ledger:
                 )
             )
         return tuple(entries)
+
+
+def _decoded(decoder: PayloadDecoder, batch: MessageBatch) -> Decoded:
+    """Decode a batch; should a decoder itself fail, its messages are bad and the rest goes on."""
+    try:
+        return decoder.decode(batch)
+    except Exception as error:  # noqa: BLE001, the boundary that house style allows
+        rows = pa.RecordBatch.from_pylist([], schema=decoder.schema)
+        what = f"{type(error).__name__}: {error}"[:200]
+        bad = tuple(BadPayload(i, "DECODER_ERROR", what) for i in range(len(batch.starts)))
+        return Decoded(rows, np.zeros(0, np.int64), bad)
 
 
 def _lacks_definition(channel: Channel, schema: Schema | None) -> bool:

@@ -74,9 +74,10 @@ class Run:
 
 @attrs.frozen
 class TextItem:
-    """A string."""
+    """A string of characters of `width` bytes."""
 
     align: int
+    width: int = 1
 
 
 @attrs.frozen
@@ -127,7 +128,11 @@ class Program:
 
 
 def compile_program(
-    kind: Type, *, ros1: bool = False, pointer_fields: frozenset[str] = frozenset()
+    kind: Type,
+    *,
+    ros1: bool = False,
+    pointer_fields: frozenset[str] = frozenset(),
+    wide: int = 2,
 ) -> Program:
     """Compile a type.
 
@@ -135,12 +140,12 @@ def compile_program(
         kind: From `parse_definition`.
         ros1: ROS 1 serialisation instead of CDR.
         pointer_fields: Fields of the root, sequences of bytes, that are left in the recording.
+        wide: Bytes of a character of a wide string.
 
     Raises:
-        UnsupportedFormatError: UNPARSABLE_DEFINITION: larger than any message can be, or with
-            wide strings, whose serialisation differs between implementations.
+        UnsupportedFormatError: UNPARSABLE_DEFINITION: larger than any message can be.
     """
-    return _Compiler(ros1=ros1, pointer_fields=pointer_fields).program(kind)
+    return _Compiler(ros1=ros1, pointer_fields=pointer_fields, wide=wide).program(kind)
 
 
 def column_type(kind: Type) -> pa.DataType:
@@ -178,8 +183,9 @@ def _is_dropped(kind: Struct, field: str) -> bool:
 
 
 class _Compiler:
-    def __init__(self, *, ros1: bool, pointer_fields: frozenset[str]) -> None:
+    def __init__(self, *, ros1: bool, pointer_fields: frozenset[str], wide: int) -> None:
         self._ros1 = ros1
+        self._wide = wide
         self._pointers = pointer_fields
         self._length_align = 1 if ros1 else 4
         self._leaves = 0
@@ -227,10 +233,7 @@ class _Compiler:
         if isinstance(kind, Number | Stamp):
             return self._leaf(kind)
         if isinstance(kind, Text):
-            if kind.wide:
-                what = "wide strings are serialised differently by each implementation"
-                raise UnsupportedFormatError(what, code="UNPARSABLE_DEFINITION")
-            return TextItem(self._length_align)
+            return TextItem(self._length_align, self._wide if kind.wide else 1)
         assert isinstance(kind, Many)
         if isinstance(kind.element, Number | Stamp):
             leaf = self._leaf(kind.element)

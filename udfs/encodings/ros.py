@@ -18,6 +18,7 @@ from udfs.encodings.ros_definition import Many, Number, Struct, parse_definition
 from udfs.encodings.walk import BadRowsError, Scope, Walker
 
 HEADER_BYTES = 4
+MAX_PADDING = 3
 _CDR_ORDERS = {0x0000: ">", 0x0001: "<"}
 _MAX_RESTARTS = 8
 
@@ -32,18 +33,24 @@ class RosDecoder:
         schema: The columns; of a pointer field `f`, `f_offset` from the start of the payload and
             `f_length`.
         ros1: ROS 1 serialisation instead of CDR.
+        wider: How it is read if wide characters take four bytes, as Fast CDR 1 has them, and not
+            two; None where there are none.
     """
 
     definition: Struct
     program: Program
     schema: pa.Schema
     ros1: bool
+    wider: Program | None = None
 
     def decode(self, batch: MessageBatch) -> Decoded:
-        """Decode every message; errors are SHORT_PAYLOAD, BAD_LENGTH, BAD_UTF8, UNSUPPORTED_CDR."""
+        """Decode every message; a bad one has the class of its first fault.
+
+        SHORT_PAYLOAD, BAD_LENGTH, BAD_UTF8, BAD_UTF16, TRAILING_BYTES or UNSUPPORTED_CDR.
+        """
         every = np.arange(len(batch.starts))
         if self.ros1:
-            return self._in_order([self._walk(batch, every, "<", 0)])
+            return self._in_order([self._walk(self.program, batch, every, order="<")])
         bad: list[BadPayload] = []
         parts: list[_Part] = []
         headers, whole = _encapsulations(batch)
@@ -51,24 +58,47 @@ class RosDecoder:
         for header in np.unique(headers[whole]).tolist():
             rows = every[whole & (headers == header)]
             if header in _CDR_ORDERS:
-                parts.append(self._walk(batch, rows, _CDR_ORDERS[header], HEADER_BYTES))
+                parts.append(self._cdr(batch, rows, _CDR_ORDERS[header]))
             else:
                 what = f"CDR representation {header:#06x}"
                 bad += [BadPayload(int(i), "UNSUPPORTED_CDR", what) for i in rows]
         return self._in_order([*parts, _Part(None, every[:0], bad)])
 
-    def _walk(self, batch: MessageBatch, rows: Int64Array, order: str, header: int) -> _Part:
+    def _cdr(self, batch: MessageBatch, rows: Int64Array, order: str) -> _Part:
+        """Walk in one byte order; wide characters have the width with which a message ends."""
+        if self.wider is None:
+            return self._walk(self.program, batch, rows, order=order)
+        parts = []
+        for padding in (0, MAX_PADDING):
+            for program in (self.program, self.wider):
+                part = self._walk(program, batch, rows, order=order, padding=padding)
+                parts.append(attrs.evolve(part, bad=[]))
+                rows = np.array([one.message for one in part.bad], np.int64)
+        return _joined([*parts, attrs.evolve(part, rows=None, index=rows[:0])])
+
+    def _walk(
+        self,
+        program: Program,
+        batch: MessageBatch,
+        rows: Int64Array,
+        *,
+        order: str,
+        padding: int | None = None,
+    ) -> _Part:
         """Walk over the rows; those found bad are left out and the walk starts again.
 
         Where restarts go on, the rows are split, so that a hostile file costs at most two walks
         for each bad message.
         """
         walker = Walker(batch.arena, order, 0 if self.ros1 else 1)
+        header = 0 if self.ros1 else HEADER_BYTES
         bad: list[BadPayload] = []
         for _ in range(_MAX_RESTARTS):
             scope = Scope(batch.starts[rows] + header, batch.lengths[rows] - header)
             try:
-                columns = walker.read(self.program, scope)
+                columns = walker.read(program, scope)
+                if padding is not None:
+                    walker.need_end(scope, padding)
             except BadRowsError as error:
                 bad += [
                     BadPayload(int(i), error.error_class, error.error) for i in rows[error.rows]
@@ -76,7 +106,7 @@ class RosDecoder:
                 rows = np.delete(rows, error.rows)
                 continue
             return _Part(self._batch(columns, batch.starts[rows]), rows, bad)
-        halves = [self._walk(batch, half, order, header) for half in np.array_split(rows, 2)]
+        halves = [self._walk(program, batch, half, order=order) for half in np.array_split(rows, 2)]
         return _joined([*halves, _Part(None, rows[:0], bad)])
 
     def _batch(self, columns: pa.StructArray, starts: Int64Array) -> pa.RecordBatch:
@@ -153,7 +183,9 @@ def ros_decoder(schema: Schema, *, pointer_fields: frozenset[str] = frozenset())
     bytes_fields = {name for name, kind in root.fields if kind == Many(Number("u1"))}
     pointers = pointer_fields & bytes_fields
     program = compile_program(root, ros1=ros1, pointer_fields=pointers)
-    return RosDecoder(root, program, _schema(root, pointers), ros1)
+    wider = compile_program(root, ros1=ros1, pointer_fields=pointers, wide=4)
+    is_wide = wider != program
+    return RosDecoder(root, program, _schema(root, pointers), ros1, wider if is_wide else None)
 
 
 def _schema(root: Struct, pointers: frozenset[str]) -> pa.Schema:

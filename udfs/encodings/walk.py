@@ -6,7 +6,7 @@ message once they differ; elements of a sequence are read as messages of their o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import attrs
 import numpy as np
@@ -33,6 +33,7 @@ from udfs.encodings.layout import (
     Run,
     TextItem,
 )
+from udfs.encodings.stepper import stepper
 
 BLOCK_BYTES = 256 << 10
 _IN_STEP_ABOVE = 64
@@ -114,11 +115,23 @@ class Walker:
     text_end: int
 
     def read(self, program: Program, scope: Scope) -> pa.Array:
-        """Read the program everywhere: (N,) rows of its column type."""
+        """Read the program everywhere: (N,) rows of its column type.
+
+        Raises:
+            BadRowsError: SHORT_PAYLOAD, BAD_LENGTH, BAD_UTF8 or BAD_UTF16, with the messages.
+        """
         columns: list[pa.Array] = []
         for item in program.items:
             columns.extend(self._item(item, scope))
         return assemble(program.root, columns, rows=len(scope.base))
+
+    @staticmethod
+    def need_end(scope: Scope, padding: int) -> None:
+        """Check that at most `padding` bytes are left; raises BadRowsError TRAILING_BYTES."""
+        left = scope.limit - scope.position
+        if (left > padding).any():
+            what = f"{int(left.max())} bytes are left behind the last field"
+            raise scope.blame(left > padding, "TRAILING_BYTES", what)
 
     def _item(self, item: Item, scope: Scope) -> Iterator[pa.Array]:
         if isinstance(item, Run):
@@ -191,17 +204,32 @@ class Walker:
         return lengths
 
     def _text(self, item: TextItem, scope: Scope) -> pa.Array:
-        lengths = self._length(item.align, scope)
+        lengths = self._length(item.align, scope) * item.width
         self._check_count(lengths, 1, scope)
         starts = scope.here()
-        shown = np.maximum(np.asarray(lengths) - self.text_end, 0)
+        end = self.text_end if item.width == 1 else 0
+        shown = np.maximum(np.asarray(lengths) - end, 0)
         scope.position = scope.position + lengths
         data = gather_bytes(self.arena, starts, np.broadcast_to(shown, starts.shape))
+        if item.width > 1:
+            return self._wide_text(data, item.width, scope)
         try:
             return data.cast(pa.string())
         except pa.ArrowInvalid:
-            bad = np.array([not _is_utf8(value) for value in data.to_pylist()])
+            bad = np.array([_decoded(value, "utf-8") is None for value in data.to_pylist()])
             raise scope.blame(bad, "BAD_UTF8", "a string is not UTF-8") from None
+
+    def _wide_text(self, data: pa.BinaryArray, width: int, scope: Scope) -> pa.Array:
+        """Text of UTF-16 units that take two bytes each, or four."""
+        codec = "utf-16-le" if self.order == "<" else "utf-16-be"
+        texts = []
+        for value in data.to_pylist():
+            units = np.frombuffer(value, f"{self.order}u{width}").astype(f"{self.order}u2")
+            texts.append(_decoded(units.tobytes(), codec))
+        bad = np.array([text is None for text in texts], np.bool_)
+        if bad.any():
+            raise scope.blame(bad, "BAD_UTF16", "a wide string is not UTF-16")
+        return pa.array(texts, pa.string())
 
     def _numbers(self, item: NumbersItem, scope: Scope) -> Iterator[pa.Array]:
         counts = self._length(item.align, scope)
@@ -250,6 +278,9 @@ class Walker:
 
     def _check_count(self, counts: Int64Array | int, item_size: int, scope: Scope) -> None:
         """Refuse counts that can't fit in what is left of their messages."""
+        end = counts * item_size + scope.position
+        if isinstance(end, int) and end <= scope.min_limit:
+            return
         left = scope.limit - scope.position
         wrong = np.asarray(counts) * item_size > left
         if wrong.any():
@@ -307,8 +338,8 @@ class Walker:
         else:
             counts = self._length(item.align, scope)
         if isinstance(item, TextItem):
-            self._check_count(counts, 1, scope)
-            scope.position = scope.position + counts
+            self._check_count(counts, item.width, scope)
+            scope.position = scope.position + counts * item.width
         elif isinstance(item, NumbersItem):
             self._check_count(counts, item.leaf.item_size, scope)
             self._align_where(counts, item.leaf.align, scope)
@@ -323,7 +354,7 @@ class Walker:
         self, program: Program, counts: Int64Array, positions: Int64Array, scope: Scope
     ) -> Int64Array:
         """Step over the elements of each message in plain Python: few messages, many elements."""
-        step = _stepper(program, self.arena, self.order)
+        step = stepper(program, self.arena, self.order)
         starts: list[int] = []
         ends: list[int] = []
         rows = zip(
@@ -403,67 +434,8 @@ def _element_scope(scope: Scope, counts: Int64Array, starts: Int64Array) -> Scop
     return Scope(base, limit, starts, owner)
 
 
-def _is_utf8(value: bytes) -> bool:
+def _decoded(value: bytes, codec: str) -> str | None:
     try:
-        value.decode()
+        return value.decode(codec)
     except UnicodeDecodeError:
-        return False
-    return True
-
-
-Step = Callable[[int, int, int], int]
-"""step(base, position, limit) gives the position behind an element, or one beyond the limit."""
-
-
-def _stepper(program: Program, arena: UInt8Array, order: str) -> Step:
-    """A plain function that steps over one element."""
-    steps = [_item_stepper(item, arena, order) for item in program.items]
-
-    def step(base: int, position: int, limit: int) -> int:
-        for one in steps:
-            position = one(base, position, limit)
-            if position > limit:
-                return position
-        return position
-
-    return step
-
-
-def _item_stepper(item: Item, arena: UInt8Array, order: str) -> Step:
-    if isinstance(item, Run):
-        sizes = item.sizes
-        return lambda _base, position, _limit: position + sizes[position & 7]
-    view, byteorder = arena.data, "little" if order == "<" else "big"
-    mask = item.align - 1
-    fixed = item.size if isinstance(item, ManyItem) else None
-
-    def length(base: int, position: int, limit: int) -> tuple[int, int]:
-        if fixed is not None:
-            return fixed, position
-        position = (position + mask) & ~mask
-        if position + 4 > limit:
-            return 0, limit + 1
-        at = base + position
-        return int.from_bytes(view[at : at + 4], byteorder), position + 4  # type: ignore[arg-type]
-
-    if isinstance(item, TextItem):
-        return lambda base, position, limit: sum(length(base, position, limit))
-    if isinstance(item, NumbersItem):
-        size, pad = item.leaf.item_size, item.leaf.align - 1
-
-        def numbers(base: int, position: int, limit: int) -> int:
-            count, position = length(base, position, limit)
-            return ((position + pad) & ~pad) + count * size if count else position
-
-        return numbers
-    inner, least = _stepper(item.program, arena, order), item.program.min_size
-
-    def many(base: int, position: int, limit: int) -> int:
-        count, position = length(base, position, limit)
-        if count * least > limit - position:
-            return limit + 1
-        for _ in range(count):
-            position = inner(base, position, limit)
-        return position
-
-    return many
+        return None

@@ -548,9 +548,7 @@ def test_18_a_bad_payload_is_a_row_with_place_and_first_bytes():
     (bad,) = account.bad
     assert (bad.error_class, bad.topic, bad.log_time_ns) == ("BAD_LENGTH", "/n", 1003)
     assert bad.first_bytes == cdr_number(3)[:-2]
-    ((_, data),) = mcap.read_units(
-        BytesSource(file_of(chunk_record(body))), [bad.unit_offset]
-    )
+    ((_, data),) = mcap.read_units(BytesSource(file_of(chunk_record(body))), [bad.unit_offset])
     assert bytes(data[bad.offset :][: len(bad.first_bytes)]) == bad.first_bytes
 
 
