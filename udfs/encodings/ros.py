@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from contracts.errors import UnsupportedFormatError
 from contracts.recording import Int64Array, MessageBatch, Schema
+from udfs.encodings.columns import windows
 from udfs.encodings.layout import Program, column_type, compile_program
 from udfs.encodings.payload import BadPayload, Decoded
 from udfs.encodings.ros_definition import Many, Number, Struct, parse_definition
@@ -55,7 +56,7 @@ class RosDecoder:
         parts: list[_Part] = []
         headers, whole = _encapsulations(batch)
         bad += [BadPayload(int(i), "SHORT_PAYLOAD", "no CDR header") for i in every[~whole]]
-        for header in np.unique(headers[whole]).tolist():
+        for header in _distinct(headers[whole]):
             rows = every[whole & (headers == header)]
             if header in _CDR_ORDERS:
                 parts.append(self._cdr(batch, rows, _CDR_ORDERS[header]))
@@ -155,11 +156,16 @@ def _joined(parts: list[_Part]) -> _Part:
 def _encapsulations(batch: MessageBatch) -> tuple[Int64Array, npt.NDArray[np.bool_]]:
     """Representation identifier of each payload, and whether there are bytes for one."""
     whole = batch.lengths >= HEADER_BYTES
-    starts = np.where(whole, batch.starts, 0)
     if not whole.any():
-        return np.zeros(len(starts), np.int64), whole
-    high, low = batch.arena[starts].astype(np.int64), batch.arena[starts + 1].astype(np.int64)
-    return high << 8 | low, whole
+        return np.zeros(len(whole), np.int64), whole
+    return windows(batch.arena, ">u2")[np.where(whole, batch.starts, 0)].astype(np.int64), whole
+
+
+def _distinct(values: Int64Array) -> list[int]:
+    """The values that occur; nearly always it is one."""
+    if len(values) and bool((values == values[0]).all()):
+        return [int(values[0])]
+    return np.unique(values).tolist()
 
 
 def ros_decoder(schema: Schema, *, pointer_fields: frozenset[str] = frozenset()) -> RosDecoder:
