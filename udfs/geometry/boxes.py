@@ -75,8 +75,8 @@ def iou_2d(a: FloatArray, b: FloatArray) -> FloatArray:
     common = np.prod(np.maximum(high - low, 0.0), axis=-1)
     union = np.prod(a[:, 2:] - a[:, :2], axis=-1)[:, None]
     union = union + np.prod(b[:, 2:] - b[:, :2], axis=-1)[None, :] - common
-    with np.errstate(invalid="ignore"):
-        return np.where(union > 0, np.divide(common, union, where=union > 0), 0.0)
+    overlaps = (common > 0) & (union > 0)  # False for NaN
+    return np.divide(common, union, out=np.zeros_like(union), where=overlaps)
 
 
 def iou_bev(a: Boxes, b: Boxes) -> FloatArray:

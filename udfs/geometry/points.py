@@ -60,8 +60,8 @@ def read_points(
         raise DecodeError("a sweep without x, y and z", code="POINT_LAYOUT")
     order = ">" if is_bigendian else "<"
     used = ["x", "y", "z", *(name for name in _OFFSETS_NS if name in layout)]
-    kinds = [order + _KINDS.get(layout[name]["datatype"], "V1") for name in used]
     try:
+        kinds = [order + _KINDS[layout[name]["datatype"]] for name in used]
         point = np.dtype(
             {
                 "names": used,
@@ -70,7 +70,7 @@ def read_points(
                 "itemsize": point_step_bytes,
             }
         )
-    except ValueError as error:
+    except (KeyError, ValueError) as error:
         raise DecodeError(f"point layout: {error}", code="POINT_LAYOUT") from error
     points = np.frombuffer(data, point, count=len(data) // point_step_bytes)
     xyz = np.column_stack([points[name].astype(np.float64) for name in "xyz"])

@@ -1,0 +1,307 @@
+"""Clocks of a drive and frames on them, from silver rows without Spark."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import attrs
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.ndimage import gaussian_filter1d
+
+from contracts.tables import TABLES
+from udfs.sync.drive_clocks import clock_version, estimate_drive_clocks
+from udfs.sync.frames import build_frames, sync_version
+from udfs.sync.observations import OBSERVATIONS, columns_needed, observations_of
+from udfs.sync.rules import SyncRules, si_factor, signal_key
+
+START_NS = 1_790_000_000_000_000_000
+SECOND = 1_000_000_000
+DAY = dt.date(2026, 11, 20)
+RULES = SyncRules()
+LATENCY_NS = 4_000_000
+
+
+def motion(seed=1, seconds=24.0):
+    """True speed and yaw rate at 100 Hz as (seconds, speed, yaw rate)."""
+    rng = np.random.default_rng(seed)
+    t_s = np.arange(-2.0, seconds + 2.0, 0.01)
+    yaw_rate = 2.0 * gaussian_filter1d(rng.normal(size=len(t_s)), 70)
+    speed = 12.0 + np.cumsum(15 * gaussian_filter1d(rng.normal(size=len(t_s)), 60)) * 0.01
+    return t_s, speed, yaw_rate
+
+
+def rows(table, t_s, *, offset_ns, recording, stamped=True, **columns):
+    """Rows of a silver table: stamps on a clock that is `offset_ns` ahead of UTC."""
+    sensor = START_NS + np.rint(np.asarray(t_s) * 1e9).astype(np.int64) + offset_ns
+    schema = TABLES[table].schema if table in TABLES else None
+    given = {
+        "recording_id": [recording] * len(sensor),
+        "topic": [f"/{table}"] * len(sensor),
+        "log_time_ns": sensor + LATENCY_NS if stamped else sensor,
+        "sensor_time_ns": sensor if stamped else pa.nulls(len(sensor), pa.int64()),
+        "frame_id": ["sensor"] * len(sensor),
+        **columns,
+    }
+    if schema is None:
+        return pa.table(given)
+    arrays = [
+        pa.array(given[field.name], field.type)
+        if field.name in given
+        else pa.nulls(len(sensor), field.type)
+        for field in schema
+    ]
+    return pa.table(arrays, schema=schema)
+
+
+def signal(name, unit, t_s, value, **options):
+    """Rows of silver.signals of one signal."""
+    count = len(t_s)
+    return rows(
+        "silver.signals",
+        t_s,
+        stamped=False,
+        signal=[name] * count,
+        unit=[unit] * count,
+        source=["Vehicle"] * count,
+        value=value,
+        **options,
+    )
+
+
+def drive(*, adas_ns=80_000_000, bus_ns=-3_200_000_000, gnss_time=True, moving=True):
+    """Silver tables of a drive with an ADAS computer and a bus logger."""
+    t_s, speed, yaw_rate = motion()
+    if not moving:
+        speed, yaw_rate = np.zeros(len(t_s)), np.zeros(len(t_s))
+    rng = np.random.default_rng(2)
+
+    def at(values, times, noise):
+        return np.interp(times, t_s, values) + rng.normal(0, noise, len(times))
+
+    camera_s, sweep_s, imu_s = (
+        np.arange(0, 24, 0.1) + 0.017,
+        np.arange(0, 24, 0.1),
+        np.arange(0, 24, 0.01),
+    )
+    bus_s, odometry_s, second_s = np.arange(0, 24, 0.02), np.arange(0, 24, 0.02), np.arange(0, 24.0)
+    adas = {"offset_ns": adas_ns, "recording": "adas-1"}
+    bus = {"offset_ns": bus_ns, "recording": "bus-1"}
+    zeros = np.zeros(len(odometry_s))
+    tables = {
+        "images": rows(
+            "silver.images", camera_s, unit_offset=[-1] * 240, data_offset=range(240),
+            data_length=[10] * 240, **adas,
+        ),
+        "point_clouds": rows(
+            "silver.point_clouds", np.delete(sweep_s, [50, 51]), unit_offset=[-1] * 238,
+            data_offset=range(238), data_length=[100] * 238, point_step_bytes=[20] * 238,
+            is_bigendian=[False] * 238, **adas,
+        ),
+        "gnss": rows(
+            "silver.gnss", np.arange(0, 24, 0.2), latitude_deg=np.full(120, 48.0),
+            longitude_deg=np.full(120, 11.0), altitude_m=np.full(120, 500.0),
+            fix_status=[0] * 120, **adas,
+        ),
+        "imu": rows(
+            "silver.imu", imu_s, angular_velocity_z_rad_s=at(yaw_rate, imu_s, 0.004),
+            linear_acceleration_x_m_s2=np.full(len(imu_s), np.nan), **adas,
+        ),
+        "odometry": rows(
+            "silver.odometry", odometry_s, position_x_m=12 * odometry_s, position_y_m=zeros,
+            orientation_x=zeros, orientation_y=zeros, orientation_z=zeros, orientation_w=zeros + 1,
+            linear_velocity_x_m_s=at(speed, odometry_s, 0.03),
+            angular_velocity_z_rad_s=at(yaw_rate, odometry_s, 0.01), **adas,
+        ),
+        "signals": pa.concat_tables(
+            [
+                signal("Vehicle_Speed", "km/h", bus_s, 3.6 * at(speed, bus_s, 0.01), **bus),
+                signal("YawRate", "deg/s", bus_s, np.degrees(at(yaw_rate, bus_s, 0.002)), **bus),
+                signal("SteeringAngle", "deg", bus_s, np.full(len(bus_s), 90.0), **bus),
+                signal("LongAccel", "", bus_s, np.full(len(bus_s), 1.0), **bus),
+            ]
+        ),
+    }  # fmt: skip
+    if gnss_time:
+        utc = START_NS + np.rint(second_s * 1e9).astype(np.int64)
+        tables["sensor_msgs_timereference"] = rows(
+            "silver.sensor_msgs_timereference", second_s,
+            time_ref_ns=utc + rng.integers(-200_000, 200_000, len(utc)), **adas,
+        )  # fmt: skip
+    return tables
+
+
+def recordings(*names):
+    """Rows of bronze.recordings; the recorder is the name before the dash, if there is one."""
+    return pa.table(
+        {
+            "drive_id": ["drive-1"] * len(names),
+            "recording_id": list(names),
+            "recorder": pa.array(
+                [n.split("-")[0] if "-" in n else None for n in names], pa.string()
+            ),
+            "start_ns": [START_NS] * len(names),
+            "end_ns": [START_NS + 24 * SECOND] * len(names),
+            "ingest_date": [DAY] * len(names),
+        }
+    )
+
+
+def clocks_of(tables, *names, rules=RULES):
+    """Clock rows by recording."""
+    found = estimate_drive_clocks(
+        observations_of(tables, rules=rules), recordings=recordings(*names), rules=rules
+    )
+    assert found.schema.equals(TABLES["silver.clocks"].schema)
+    return found, {row["recording_id"]: row for row in found.to_pylist()}
+
+
+def test_gnss_time_and_shared_signals_tie_a_drive_to_utc():
+    """One recorder by GNSS time, the other by what both saw: both offsets within 2 ms."""
+    _, clocks = clocks_of(drive(), "adas-1", "bus-1")
+    adas, bus = clocks["adas-1"], clocks["bus-1"]
+    assert (adas["method"], adas["reference"]) == ("gnss_time", "utc")
+    assert abs(adas["offset_ns"] - 80_000_000) < 3 * adas["uncertainty_ns"] < 1_000_000
+    assert (bus["method"], bus["reference"]) == ("shared_signal", "adas")
+    assert bus["evidence"] == "speed_m_s, yaw_rate_rad_s"
+    assert abs(bus["offset_ns"] + 3_200_000_000) < min(3 * bus["uncertainty_ns"], 2_000_000)
+    assert (adas["drift_ppb"], adas["valid_from_ns"]) == (0.0, START_NS)
+
+
+def test_without_utc_the_camera_is_the_reference():
+    """No time reference: the camera's clock stands for the drive, the bus is tied to it."""
+    tables = drive(gnss_time=False)
+    table, clocks = clocks_of(tables, "adas-1", "bus-1")
+    assert clocks["adas-1"]["method"] == "reference"
+    assert (clocks["adas-1"]["offset_ns"], clocks["adas-1"]["uncertainty_ns"]) == (0, None)
+    assert abs(clocks["bus-1"]["offset_ns"] + 3_280_000_000) < 2_000_000
+    frames = build_frames(tables, table, rules=RULES)
+    assert set(frames["clock"].to_pylist()) == {"reference"}
+    assert frames["speed_state"].to_pylist().count("ok") > 230
+
+
+def test_a_recorder_without_evidence_is_assumed_and_gives_no_values():
+    """Standing still ties nothing: the bus is assumed, its values are no_clock, not wrong ones."""
+    tables = drive(moving=False)
+    table, clocks = clocks_of(tables, "adas-1", "bus-1")
+    assert (clocks["bus-1"]["method"], clocks["bus-1"]["uncertainty_ns"]) == ("assumed", None)
+    frames = build_frames(tables, table, rules=RULES)
+    assert set(frames["steering_angle_state"].to_pylist()) == {"no_clock"}
+    assert frames["steering_angle_rad"].null_count == len(frames) == 240
+    assert frames["steering_angle_t_ns"].null_count == 240
+    # The speed of the ADAS computer's own odometry stands in for that of the bus.
+    assert set(frames["speed_state"].to_pylist()) == {"ok"}
+    assert not any(frames["is_complete"].to_pylist())
+
+
+def test_a_recording_with_nothing_to_compare_is_assumed():
+    """A recording without a single observation still has its row."""
+    _, clocks = clocks_of(drive(), "adas-1", "bus-1", "mute")
+    assert clocks["mute"]["method"] == "assumed"
+    assert clocks["mute"]["recorder"] is None
+
+
+def test_segments_of_one_recorder_share_its_clock():
+    """Two files of one recorder are pooled, so each has the clock that both give."""
+    tables = drive()
+    half = START_NS + 12 * SECOND
+    split = pa.array(
+        ["bus-1" if t < half else "bus-2" for t in tables["signals"]["log_time_ns"].to_pylist()]
+    )
+    tables["signals"] = tables["signals"].set_column(0, "recording_id", split)
+    _, clocks = clocks_of(tables, "adas-1", "bus-1", "bus-2")
+    assert clocks["bus-1"]["offset_ns"] == clocks["bus-2"]["offset_ns"]
+    assert abs(clocks["bus-1"]["offset_ns"] + 3_200_000_000) < 2_000_000
+
+
+def test_frames_hold_every_sensor_at_the_exposure():
+    """Values are in SI at the exposure in UTC, lost sweeps show, units unknown are not guessed."""
+    tables = drive()
+    table, _ = clocks_of(tables, "adas-1", "bus-1")
+    frames = build_frames(tables, table, rules=RULES)
+    assert frames.schema.equals(TABLES["silver.frames"].schema)
+    t_s, speed, yaw_rate = motion()
+    exposure_s = np.arange(0, 24, 0.1) + 0.017
+    rows_ = frames.to_pylist()
+    found = np.array([row["t_ns"] - START_NS for row in rows_]) / 1e9
+    assert np.abs(found - exposure_s).max() < 0.001
+    inside = exposure_s < 23.9
+    for name, true, tolerance in (("speed_m_s", speed, 0.05), ("yaw_rate_rad_s", yaw_rate, 0.02)):
+        values = np.array([row[name] for row in rows_], dtype=float)[inside]
+        assert np.abs(values - np.interp(exposure_s[inside], t_s, true)).max() < tolerance
+    steering = [row["steering_angle_rad"] for row in rows_ if row["steering_angle_rad"] is not None]
+    assert steering == pytest.approx([np.pi / 2] * len(steering))
+    assert {row["acceleration_state"] for row in rows_} == {"missing"}
+    states = [row["lidar_state"] for row in rows_]
+    assert [i for i, state in enumerate(states) if state != "ok"] == [50, 51]
+    assert [row["camera_data_offset"] for row in rows_] == list(range(240))
+    assert rows_[0]["lidar_sync_error_ns"] == pytest.approx(-17_000_000, abs=1_000)
+    assert all(row["clock"] == "utc" and row["ingest_date"] == DAY for row in rows_)
+
+
+def test_stamps_of_another_clock_give_way_to_log_time():
+    """A sensor whose stamps are seconds since power-on is placed by its log times."""
+    tables = drive()
+    imu = tables["imu"]
+    booted = pa.array(imu["sensor_time_ns"].to_numpy() - START_NS)
+    where = imu.schema.get_field_index("sensor_time_ns")
+    tables["imu"] = imu.set_column(where, imu.schema.field(where), booted)
+    table, _ = clocks_of(tables, "adas-1", "bus-1")
+    frames = build_frames(tables, table, rules=RULES)
+    assert set(frames["yaw_rate_state"].to_pylist()) == {"ok"}
+
+
+def test_fixes_without_a_position_are_no_fixes():
+    """Rows whose receiver had no fix are not interpolated with."""
+    tables = drive()
+    gnss = tables["gnss"]
+    where = gnss.schema.get_field_index("fix_status")
+    status = pa.array([-1 if 50 <= i < 60 else 0 for i in range(120)], pa.int32())
+    tables["gnss"] = gnss.set_column(where, gnss.schema.field(where), status)
+    table, _ = clocks_of(tables, "adas-1", "bus-1")
+    states = build_frames(tables, table, rules=RULES)["gnss_state"].to_pylist()
+    assert set(states[101:118]) == {"gap"}
+    assert set(states[:98]) == {"ok"}
+
+
+def test_versions_follow_what_they_are_made_of():
+    """Other recordings, rules or offsets are another version; the order of rows is not."""
+    table, _ = clocks_of(drive(), "adas-1", "bus-1")
+    other = attrs.evolve(RULES, max_drift_ppm=5.0)
+    assert clock_version(["a", "b"], rules=RULES) == clock_version(["b", "a"], rules=RULES)
+    assert clock_version(["a"], rules=RULES) != clock_version(["a", "b"], rules=RULES)
+    assert clock_version(["a"], rules=RULES) != clock_version(["a"], rules=other)
+    clocks = table.to_pylist()
+    version = sync_version(clocks, rules=RULES)
+    assert sync_version(clocks[::-1], rules=RULES) == version
+    moved = [{**clocks[0], "offset_ns": clocks[0]["offset_ns"] + 1}, clocks[1]]
+    assert sync_version(moved, rules=RULES) != version
+
+
+def test_observations_need_no_more_than_the_columns_they_name():
+    """Pruned to `columns_needed`, every table gives the same observations."""
+    tables = drive()
+    pruned = {
+        name: table.select(list(columns_needed(name, rules=RULES)))
+        for name, table in tables.items()
+    }
+    whole = observations_of(tables, rules=RULES)
+    assert whole.equals(observations_of(pruned, rules=RULES))
+    assert whole.schema.equals(OBSERVATIONS)
+    assert "LongAccel" not in " ".join(whole["source"].unique().to_pylist())
+
+
+def test_no_tables_and_no_drives_are_empty_results():
+    """Nothing in, tables with the right columns and no rows out."""
+    nothing = observations_of({}, rules=RULES)
+    clocks = estimate_drive_clocks(nothing, recordings=recordings(), rules=RULES)
+    assert len(clocks) == len(build_frames({}, clocks, rules=RULES)) == 0
+
+
+def test_units_are_converted_or_refused():
+    """A unit that is known has a factor; an unknown or missing one has none."""
+    assert si_factor(" Km/h ", si_unit="m_s") == pytest.approx(1 / 3.6)
+    assert si_factor("°", si_unit="rad") == pytest.approx(np.pi / 180)
+    assert [si_factor(unit, si_unit="m_s") for unit in ("", None, "furlong")] == [None] * 3
+    assert signal_key("Steering-Wheel Angle") == "steeringwheelangle"
