@@ -89,8 +89,8 @@ def decode_images(samples: pa.Table, config: DetectorConfig) -> Images:
     scales = np.empty((count, 2), np.float32)
     ids = tuple(samples["sample_id"].to_pylist())
     for row, data in enumerate(samples["image_jpeg"]):
-        encoded = np.frombuffer(data.as_buffer() or b"", np.uint8) if data.is_valid else None
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded is not None else None
+        encoded = np.frombuffer(data.as_py() or b"", np.uint8)
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
         if image is None:
             raise DecodeError("the image of a sample is no JPEG", code="BAD_IMAGE", topic=ids[row])
         height, width = image.shape[:2]
