@@ -5,6 +5,7 @@ Source: https://mcap.dev/spec
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 
 import attrs
@@ -29,7 +30,7 @@ from udfs.decode.mcap_chunk import (
     Definition,
     Messages,
     indexed_offsets,
-    is_chunk,
+    is_loose,
     load_chunk,
     messages_of,
 )
@@ -76,11 +77,11 @@ def iter_message_groups(
     known = {channel.id for channel in index.channels}
     reader = _Reader(source, index, known if channels is None else known & set(channels))
     for group in iter_unit_groups(index.units if units is None else units):
-        for chunked, run in _runs(source, group):
-            if chunked:
-                yield reader.read_chunks(run)
-            else:
+        for loose, run in itertools.groupby(group, key=is_loose):
+            if loose:
                 yield from (reader.read_loose(unit) for unit in run)
+            else:
+                yield reader.read_chunks(list(run))
 
 
 def read_units(source: Source, unit_offsets: Sequence[int]) -> Iterator[tuple[int, memoryview]]:
@@ -138,6 +139,7 @@ class _Reader:
         used = 0
         for unit in units:
             try:
+                self.source.read_at(unit.offset, unit.length)  # remote: one request for the unit
                 chunk = rec.chunk_head_at(self.source, unit.offset)
                 data = load_chunk(self.source, chunk, self.arena[used:])
                 found = messages_of(data, indexed_offsets(self.source, unit))
@@ -265,21 +267,6 @@ class _Reader:
                 unit_offset=unit_offset[rows],
                 payload_offset=pointers[rows],
             )
-
-
-def _runs(source: Source, units: Sequence[Unit]) -> Iterator[tuple[bool, list[Unit]]]:
-    """Consecutive units of one kind: whether they are chunks, and the units."""
-    run: list[Unit] = []
-    kind = True
-    for unit in units:
-        found = is_chunk(source, unit)
-        if run and found != kind:
-            yield kind, run
-            run = []
-        kind = found
-        run.append(unit)
-    if run:
-        yield kind, run
 
 
 def _repeated(part: _Part, value: int) -> Int64Array:

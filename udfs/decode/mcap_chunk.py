@@ -80,9 +80,12 @@ class Messages:
         )
 
 
-def is_chunk(source: Source, unit: Unit) -> bool:
-    """Whether the unit is a chunk, rather than messages that stand in the file itself."""
-    return rec.head_at(source, unit.offset).op == rec.OP_CHUNK
+def is_loose(unit: Unit) -> bool:
+    """Whether the unit is messages that stand in the file itself, rather than a chunk.
+
+    An uncompressed chunk is shorter than its record.
+    """
+    return not unit.compression and unit.uncompressed_size == unit.length
 
 
 def load_unit(source: Source, unit: Unit, out: UInt8Array) -> tuple[UInt8Array, bool]:
@@ -98,7 +101,7 @@ def load_unit(source: Source, unit: Unit, out: UInt8Array) -> tuple[UInt8Array, 
         ResourceLimitError: BOMB.
         UnsupportedFormatError: UNSUPPORTED_COMPRESSION:<name>.
     """
-    if not is_chunk(source, unit):
+    if is_loose(unit):
         return np.frombuffer(source.read_at(unit.offset, unit.length), np.uint8), False
     return load_chunk(source, rec.chunk_head_at(source, unit.offset), out), True
 

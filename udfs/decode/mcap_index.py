@@ -18,6 +18,7 @@ from isal.isal_zlib import crc32
 from contracts.errors import DecodeError
 from contracts.recording import Finding, LedgerEntry, RecordingIndex, Source
 from udfs.decode import mcap_records as rec
+from udfs.decode.mcap_chunk import is_loose
 from udfs.decode.mcap_counts import check_statistics, inspect_units
 from udfs.decode.mcap_scan import Scan
 from udfs.decode.mcap_summary import read_summary
@@ -68,9 +69,9 @@ def _check_end(source: Source, scan: Scan) -> int | None:
         return None
     if scan.data_crc and _crc_of(source, scan.data_end) != scan.data_crc:
         # Chunks answer for themselves; loose messages have no other checksum than this one.
-        is_loose = any(unit.uncompressed_size == unit.length for unit in scan.units)
-        what, lost = "the data section differs from its checksum", None if is_loose else 0
-        scan.findings.append(Finding("DATA_CRC", what, loses=is_loose, lost_messages=lost))
+        has_loose = any(is_loose(unit) for unit in scan.units)
+        what, lost = "the data section differs from its checksum", None if has_loose else 0
+        scan.findings.append(Finding("DATA_CRC", what, loses=has_loose, lost_messages=lost))
     footer_offset = _footer_offset(source, scan.data_end)
     if footer_offset is None:
         what = "the file ends without a footer"

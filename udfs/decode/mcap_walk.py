@@ -23,7 +23,7 @@ from udfs.decode.mcap_scan import Scan
 from udfs.decode.mcap_summary import Summary
 
 MAX_TIME_NS = (1 << 63) - 1
-_WINDOW_BYTES = 8 << 20
+_WINDOW_BYTES = 1 << 20
 _BODY_OPS = {rec.OP_SCHEMA, rec.OP_CHANNEL, rec.OP_MESSAGE}
 _SUMMARY_OPS = {
     rec.OP_CHUNK_INDEX,
