@@ -185,6 +185,8 @@ def _times_ns(plan: FilePlan, group: GroupPlan, records: Records) -> tuple[Int64
     rows = len(records.ordinal)
     start = plan.file.start_ns - _zone_ns(plan)
     found = plan.times_of(group)
+    if abs(start) > _TIME_LIMIT:
+        return np.zeros(rows, np.int64), np.zeros(rows, bool)
     if found is None or not rows:
         return np.full(rows, start, np.int64), np.ones(rows, bool)
     home, owner = found

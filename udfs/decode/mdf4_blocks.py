@@ -35,12 +35,23 @@ _CC = struct.Struct("<BBHHHdd")
 _CA = struct.Struct("<BBHIiI")
 _AT = struct.Struct("<HHI16sQQ")
 _PROPERTY = re.compile(r'<e\s+name="([^"]*)"[^>]*>([^<]*)</e>')
+_FEWEST_LINKS = {
+    "HD": 6,
+    "DG": 4,
+    "CG": 6,
+    "CN": 8,
+    "CC": 4,
+    "SI": 2,
+    "AT": 4,
+    "CA": 1,
+} | dict.fromkeys(("DL", "LD", "HL"), 1)
 _TAG = re.compile(r"<TX[^>]*>(.*?)</TX>", re.DOTALL)
 
 CG_VLSD = 0x1
 CG_BUS_EVENT = 0x2
 CG_REMOTE_MASTER = 0x8
 CN_FIXED, CN_VLSD, CN_MASTER, CN_VIRTUAL_MASTER, CN_SYNC, CN_MLSD, CN_VIRTUAL = range(7)
+UNREADABLE = 255
 CN_ALL_INVALID = 0x1
 CN_HAS_INVALID_BIT = 0x2
 SYNC_TIME = 1
@@ -203,6 +214,7 @@ class BlockReader:
         self._texts: dict[int, str] = {}
         self._conversions: dict[int, Conversion] = {}
         self.addresses: set[int] = set()
+        self.findings: list[Finding] = []
 
     def block(self, address: int, *kinds: str) -> Block:
         """The block at `address`, which must be of one of `kinds`.
@@ -217,7 +229,8 @@ class BlockReader:
         name, _, length, count = _HEAD.unpack(self._source.read_at(address, HEAD_BYTES))
         kind = name[2:].decode("latin-1")
         data_address = address + HEAD_BYTES + 8 * count
-        if name[:2] != b"##" or kind not in kinds or length < HEAD_BYTES + 8 * count:
+        is_block = name[:2] == b"##" and kind in kinds and length >= HEAD_BYTES + 8 * count
+        if not is_block or count < _FEWEST_LINKS.get(kind, 0):
             what = f"{'/'.join(kinds)} block wanted, found {name!r} with {count} links"
             raise DecodeError(what, code="MDF_BAD_BLOCK", uri=self._source.uri, offset=address)
         if data_address > self._size:
@@ -261,18 +274,33 @@ class BlockReader:
         return self._source.read_at(block.data_address, length)
 
     def text(self, address: int) -> str:
-        """Text of a TX block, or of the TX element of an MD block; empty for a null link."""
+        """Text of a TX block, or of the TX element of an MD block; empty for a null link.
+
+        A text that can't be read is empty too, and a finding says so: it costs a word, no data.
+        """
         if not address:
             return ""
         if address not in self._texts:
-            block = self.block(address, "TX", "MD")
-            raw = bytes(self.data(block, min(block.data_length, _MAX_TEXT_BYTES)))
-            text = raw.split(b"\0", 1)[0].decode("utf-8", "replace")
-            if block.kind == "MD":
-                found = _TAG.search(text)
-                text = html.unescape(found.group(1)) if found else ""
-            self._texts[address] = text.strip()
+            try:
+                self._texts[address] = self._read_text(address)
+            except DecodeError as error:
+                self._note("MDF_BAD_TEXT", error)
+                self._texts[address] = ""
         return self._texts[address]
+
+    def _read_text(self, address: int) -> str:
+        block = self.block(address, "TX", "MD")
+        raw = bytes(self.data(block, min(block.data_length, _MAX_TEXT_BYTES)))
+        text = raw.split(b"\0", 1)[0].decode("utf-8", "replace")
+        if block.kind == "MD":
+            found = _TAG.search(text)
+            text = html.unescape(found.group(1)) if found else ""
+        return text.strip()
+
+    def _note(self, code: str, error: DecodeError) -> None:
+        if error.code not in ("MDF_TRUNCATED", "MDF_BAD_BLOCK"):
+            raise error
+        self.findings.append(Finding(code, error.what, error.offset))
 
     def properties(self, address: int) -> dict[str, str]:
         """Common properties of an MD block; none for a null link or a TX block."""
@@ -284,12 +312,16 @@ class BlockReader:
         return {html.unescape(k): html.unescape(v) for k, v in _PROPERTY.findall(text)}
 
     def source_info(self, address: int) -> SourceInfo:
-        """An SI block; an empty value for a null link."""
+        """An SI block; an empty value for a null link, or for one that can't be read."""
         if not address:
             return SourceInfo()
         if address not in self._sources:
-            block = self.block(address, "SI")
-            bus = self.data(block, 2)[1]
+            try:
+                block = self.block(address, "SI")
+                bus = self.data(block, 2)[1]
+            except DecodeError as error:
+                self._note("MDF_BAD_TEXT", error)
+                return SourceInfo()
             self._sources[address] = SourceInfo(
                 name=self.text(block.links[0]),
                 path=self.text(block.links[1]),
@@ -298,25 +330,35 @@ class BlockReader:
         return self._sources[address]
 
     def conversion(self, address: int, *, above: tuple[int, ...] = ()) -> Conversion | None:
-        """A CC block with what it refers to; None for a null link."""
+        """A CC block with what it refers to; None for a null link.
+
+        One that can't be read is of kind `UNREADABLE`: it gives no physical value.
+        """
         if not address:
             return None
         if address in above or len(above) > _MAX_DEPTH:
             what = f"the conversion at {address} refers to itself"
             raise DecodeError(what, code="MDF_CYCLE", offset=address)
         if address not in self._conversions:
-            block = self.block(address, "CC")
-            kind, _, _, refs, values, _, _ = self.fields(block, _CC)
-            numbers = self.data(block, _CC.size + 8 * values)[_CC.size :]
-            self._conversions[address] = Conversion(
-                kind=kind,
-                values=struct.unpack(f"<{values}d", numbers),
-                refs=tuple(
-                    self._reference(link, (*above, address)) for link in block.links[4 : 4 + refs]
-                ),
-                unit=self.text(block.links[1]),
-            )
+            try:
+                self._conversions[address] = self._read_conversion(address, above)
+            except DecodeError as error:
+                self._note("MDF_BAD_CONVERSION", error)
+                self._conversions[address] = Conversion(UNREADABLE)
         return self._conversions[address]
+
+    def _read_conversion(self, address: int, above: tuple[int, ...]) -> Conversion:
+        block = self.block(address, "CC")
+        kind, _, _, refs, values, _, _ = self.fields(block, _CC)
+        numbers = self.data(block, _CC.size + 8 * values)[_CC.size :]
+        return Conversion(
+            kind=kind,
+            values=struct.unpack(f"<{values}d", numbers),
+            refs=tuple(
+                self._reference(link, (*above, address)) for link in block.links[4 : 4 + refs]
+            ),
+            unit=self.text(block.links[1]),
+        )
 
     def _reference(self, address: int, above: tuple[int, ...]) -> str | Conversion | None:
         if not address:
@@ -344,7 +386,9 @@ def read_file(source: Source) -> MdfFile:
     start_ns, zone, daylight, time_flags, *_ = reader.fields(header, _HD)
     findings: list[Finding] = []
     groups = tuple(_data_groups(reader, header.links[0], findings))
-    if findings and not groups:
+    attachments = tuple(_attachments(reader, header.links[3], findings))
+    findings += reader.findings
+    if not groups and any(finding.loses for finding in findings):
         first = findings[0]
         what = f"{first.detail}; {source.size} bytes are present"
         raise DecodeError(what, code=first.code, uri=source.uri, offset=first.offset)
@@ -357,7 +401,7 @@ def read_file(source: Source) -> MdfFile:
         time_zone_minutes=zone + daylight if time_flags & 2 else None,
         unfinalised_flags=int.from_bytes(head[60:62], "little") if head[:5] == b"UnFin" else 0,
         data_groups=groups,
-        attachments=tuple(_attachments(reader, header.links[3], findings)),
+        attachments=attachments,
         findings=tuple(findings),
         known_addresses=tuple(sorted(reader.addresses)),
     )
@@ -404,6 +448,9 @@ def _data_group(reader: BlockReader, block: Block) -> DataGroup:
 
 def _channel_group(reader: BlockReader, block: Block) -> ChannelGroup:
     record_id, cycles, flags, _, _, data_bytes, invalid_bytes = reader.fields(block, _CG)
+    if flags & CG_REMOTE_MASTER and len(block.links) < 7:
+        what = "a group with a remote master that names none"
+        raise DecodeError(what, code="MDF_BAD_BLOCK", offset=block.address)
     return ChannelGroup(
         address=block.address,
         record_id=record_id,
@@ -432,7 +479,7 @@ def _channel(reader: BlockReader, block: Block, depth: int) -> MdfChannel:
     array, parts = _composition(reader, block.links[1], depth)
     return MdfChannel(
         address=block.address,
-        name=reader.text(block.links[2]),
+        name=reader.text(block.links[2]) or f"channel_{block.address:#x}",
         kind=kind,
         sync_kind=sync,
         data_type=data_type,

@@ -190,6 +190,11 @@ def _group_plan(
     elif group.flags & CG_BUS_EVENT:
         kind = "raw_messages"
     leaves = tuple(leaf for leaf in leaves if _is_readable(group, leaf, findings))
+    readable = {leaf.channel.address for leaf in leaves}
+    is_sound = master is None or _is_sound_master(group, master, findings)
+    if kind == "can_frames":
+        fields = {name: field for name, field in fields.items() if field.address in readable}
+        is_sound = is_sound and (frame_kind == "CAN_ErrorFrame" or "ID" in fields)
     definition = canonical_json([_described(channel) for channel in group.channels])
     digest = schema_hash(name, "mdf4", definition)
     known = layout.count if unfinalised or group.cycle_count > layout.count else group.cycle_count
@@ -207,7 +212,7 @@ def _group_plan(
         schema=Schema(channel_id + 1, name, "mdf4", definition, digest),
         kind=kind,
         layout=layout,
-        count=known,
+        count=known if is_sound else 0,
         master=master,
         leaves=leaves,
         frame_fields=fields,
@@ -299,6 +304,18 @@ def _is_readable(group: ChannelGroup, leaf: Leaf, findings: list[Finding]) -> bo
         findings.append(finding)
         return not lossy
     return True
+
+
+def _is_sound_master(group: ChannelGroup, master: MdfChannel, findings: list[Finding]) -> bool:
+    """Whether the times of a group can be read: without them none of its records can be placed."""
+    leaf = Leaf(master.name, master)
+    rule = master.conversion.kind if master.conversion else 0
+    if _as_bytes_if_odd(master) is master and master.data_type <= 5 and rule <= 6:
+        return _is_readable(group, leaf, findings)
+    what = f"the times of {group.acquisition_name} are no numbers"
+    lost = group.cycle_count
+    findings.append(Finding("MDF_BAD_LAYOUT", what, master.address, loses=True, lost_messages=lost))
+    return False
 
 
 def _check_rule(conversion: Conversion | None) -> None:

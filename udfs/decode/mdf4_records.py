@@ -315,6 +315,6 @@ def check_layout(group: ChannelGroup, channel: MdfChannel) -> None:
         for size in channel.array.dimensions:
             steps *= max(size, 1)
         end += max(steps - channel.array.stride_bytes, 0)
-    if channel.kind not in (3, 6) and end > group.data_bytes:
-        what = f"channel {channel.name} ends at byte {end} of records of {group.data_bytes}"
+    if channel.kind not in (3, 6) and (end > group.data_bytes or channel.bit_offset > 7):
+        what = f"channel {channel.name} reaches byte {end} of records of {group.data_bytes}"
         raise DecodeError(what, code="MDF_BAD_LAYOUT", offset=channel.address)

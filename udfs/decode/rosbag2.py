@@ -54,9 +54,9 @@ def index_recording(source: Source) -> RecordingIndex:
         version, distribution = store.schema_version()
         topics = store.topics()
         rows = store.rows()
-        schemas, channels = _channels(topics, store.definitions(), distribution)
         declared = store.declared_count()
         findings = [*_findings(rows, declared, topics), *_around(store, source.size)]
+        schemas, channels = _channels(topics, _definitions(store, findings), distribution)
     counts = dict(
         zip(*(a.tolist() for a in np.unique(rows.topic, return_counts=True)), strict=True)
     )
@@ -104,6 +104,15 @@ def read_units(source: Source, unit_offsets: Sequence[int]) -> Iterator[tuple[in
     with Store(source) as store:
         for rowid, data in store.blobs(unit_offsets):
             yield rowid, _uncompressed(data)
+
+
+def _definitions(store: Store, findings: list[Finding]) -> list[Definition]:
+    """Definitions of the file; none, and a finding, where they can't be read."""
+    try:
+        return store.definitions()
+    except DecodeError as error:
+        findings.append(Finding("NO_DEFINITION", f"the definitions can't be read: {error.what}"))
+        return []
 
 
 def _channels(

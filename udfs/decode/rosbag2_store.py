@@ -26,6 +26,13 @@ _ROWS_AT_A_TIME = 50_000
 _HEADER_BYTES = 100
 _COPY_BYTES = 16 << 20
 _MOST_GROWTH = 1000
+_TOPIC_COLUMNS = (
+    "name",
+    "type",
+    "serialization_format",
+    "offered_qos_profiles",
+    "type_description_hash",
+)
 _SOUND = "typeof(topic_id) || typeof(timestamp) || typeof(data) = 'integerintegerblob'"
 _HEAD = (  # a damaged row may hold anything: it then belongs to no topic
     f"rowid, CASE WHEN {_SOUND} THEN topic_id ELSE -1 END,"
@@ -100,7 +107,7 @@ class Store:
                 table: {row[1] for row in self._db.execute(f"PRAGMA table_info({table})")}
                 for table in ("topics", "messages", "message_definitions", "schema", "metadata")
             }
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self.__exit__()
             code = "NOT_A_DATABASE" if "not a database" in str(error) else "DB_MALFORMED"
             raise DecodeError(str(error), code=code, uri=source.uri) from error
@@ -122,38 +129,45 @@ class Store:
         return 0
 
     def topics(self) -> list[Topic]:
-        """All rows of `topics`."""
-        have = self.columns["topics"]
-        optional = [
-            f"COALESCE({column}, '')" if column in have else "''"
-            for column in ("offered_qos_profiles", "type_description_hash")
-        ]
-        columns = ", ".join(["id, name, type, serialization_format", *optional])
-        rows = self._all(f"SELECT {columns} FROM topics ORDER BY id")  # noqa: S608
+        """All rows of `topics`; DecodeError DB_MALFORMED if they can't be read."""
+        columns = ", ".join(
+            f"CAST(COALESCE({name}, '') AS TEXT)" if name in self.columns["topics"] else "''"
+            for name in _TOPIC_COLUMNS
+        )
+        rows = self._sound(f"SELECT rowid, {columns} FROM topics ORDER BY rowid")  # noqa: S608
         return [Topic(*row) for row in rows]
 
     def definitions(self) -> list[Definition]:
-        """All rows of `message_definitions` that hold a definition; none in old files."""
+        """All rows of `message_definitions` that hold a definition; none in old files.
+
+        Raises:
+            DecodeError: DB_MALFORMED, they can't be read.
+        """
         if "message_definitions" not in self.tables:
             return []
-        rows = self._all(
-            "SELECT topic_type, encoding, encoded_message_definition"
-            " FROM message_definitions ORDER BY id"
+        rows = self._sound(
+            "SELECT CAST(topic_type AS TEXT), CAST(encoding AS TEXT),"
+            " CAST(encoded_message_definition AS TEXT) FROM message_definitions ORDER BY rowid"
         )
-        return [Definition(*row) for row in rows if row[2]]
+        return [Definition(*row) for row in rows if all(row)]
 
     def schema_version(self) -> tuple[int, str]:
         """Version of the schema and ROS distribution, as far as the file says."""
         if "schema" not in self.tables:
             return (2 if "offered_qos_profiles" in self.columns["topics"] else 1), ""
-        rows = self._all("SELECT schema_version, ros_distro FROM schema")
-        return (int(rows[0][0]), str(rows[0][1])) if rows else (3, "")
+        with contextlib.suppress(DecodeError, ValueError, TypeError, IndexError):
+            rows = self._sound("SELECT schema_version, ros_distro FROM schema")
+            return int(rows[0][0]), str(rows[0][1])
+        return 3, ""
 
     def declared_count(self) -> int | None:
         """Messages that the metadata counts; None where a closed recorder has left none."""
         if "metadata" not in self.tables:
             return None
-        rows = self._all("SELECT metadata FROM metadata ORDER BY id DESC LIMIT 1")
+        try:
+            rows = self._sound("SELECT metadata FROM metadata ORDER BY rowid DESC LIMIT 1")
+        except DecodeError:
+            return None
         counts = _MESSAGE_COUNT.findall(str(rows[0][0])) if rows else []
         total = max((int(count) for count in counts), default=0)
         return total or None
@@ -214,6 +228,12 @@ class Store:
         with contextlib.suppress(sqlite3.DatabaseError):
             rows.extend(self._db.execute(f"{_SELECT} WHERE {where}", values))
         return rows
+
+    def _sound(self, statement: str) -> list[Any]:
+        try:
+            return self._all(statement)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise DecodeError(str(error), code="DB_MALFORMED") from error
 
     def _all(self, statement: str, values: Sequence[int] = ()) -> list[Any]:
         return self._db.execute(statement, values).fetchall()
