@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import attrs
-from isal.isal_zlib import crc32
 
 from contracts.errors import DecodeError
 from contracts.recording import Finding, LedgerEntry, RecordingIndex, Source
@@ -23,8 +22,6 @@ from udfs.decode.mcap_counts import check_statistics, inspect_units
 from udfs.decode.mcap_scan import Scan
 from udfs.decode.mcap_summary import read_summary
 from udfs.decode.mcap_walk import walk_data_section
-
-_CRC_STEP_BYTES = 32 << 20
 
 
 def index_file(source: Source) -> RecordingIndex:
@@ -67,7 +64,7 @@ def _check_end(source: Source, scan: Scan) -> int | None:
             finding = Finding("NO_FOOTER", what, source.size, loses=True, lost_messages=None)
             scan.findings.append(finding)
         return None
-    if scan.data_crc and _crc_of(source, scan.data_end) != scan.data_crc:
+    if scan.data_crc and rec.crc_of(source, 0, scan.data_end) != scan.data_crc:
         # Chunks answer for themselves; loose messages have no other checksum than this one.
         has_loose = any(is_loose(unit) for unit in scan.units)
         what, lost = "the data section differs from its checksum", None if has_loose else 0
@@ -92,13 +89,6 @@ def _footer_offset(source: Source, at: int) -> int | None:
             return at if head.length == rec.FOOTER_BYTES else None
         at = head.end
     return None
-
-
-def _crc_of(source: Source, end: int) -> int:
-    crc = 0
-    for at in range(0, end, _CRC_STEP_BYTES):
-        crc = crc32(source.read_at(at, min(_CRC_STEP_BYTES, end - at)), crc)
-    return crc
 
 
 def _index_of(source: Source, scan: Scan) -> RecordingIndex:

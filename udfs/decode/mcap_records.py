@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 
 import attrs
+from isal.isal_zlib import crc32
 
 from contracts.errors import DecodeError
 from contracts.ids import schema_hash
@@ -35,6 +36,8 @@ OP_METADATA_INDEX = 0x0D
 OP_SUMMARY_OFFSET = 0x0E
 OP_DATA_END = 0x0F
 FIRST_PRIVATE_OP = 0x80
+_MAX_NAMES_BYTES = 1 << 20
+_CRC_STEP_BYTES = 32 << 20
 
 _HEAD = struct.Struct("<BQ")
 _CHUNK = struct.Struct("<QQQI")
@@ -229,24 +232,33 @@ def parse_metadata(fields: Fields) -> tuple[str, dict[str, str]]:
     return fields.text(), fields.text_map()
 
 
-def parse_attachment(head: Head, fields: Fields) -> tuple[Attachment, memoryview, int]:
-    """An attachment, the bytes that its CRC-32 covers, and that CRC (0 where none was taken)."""
+def read_attachment(source: Source, head: Head) -> tuple[Attachment, bool]:
+    """An attachment, and whether its bytes hold to its CRC-32 (they do where none was taken).
+
+    Raises:
+        DecodeError: BAD_RECORD, its fields exceed it.
+    """
+    look = min(head.length, _MAX_NAMES_BYTES)
+    fields = Fields(source.read_at(head.content_offset, look), offset=head.offset)
     log_time, _ = fields.numbers(_ATTACHMENT)
-    name, media_type = fields.text(), fields.text()
-    length = fields.u64()
+    name, media_type, length = fields.text(), fields.text(), fields.u64()
     data_offset = head.content_offset + fields.position
-    fields.raw(length)
-    covered = fields.position
-    crc = fields.u32()
-    fields.position = 0
-    found = Attachment(
-        name.encode("unicode_escape").decode("ascii"),
-        media_type,
-        data_offset,
-        length,
-        log_time if log_time < 1 << 63 else None,
-    )
-    return found, fields.raw(covered), crc
+    if data_offset + length + 4 > head.end:
+        what = f"an attachment of {length} bytes exceeds its record of {head.length}"
+        raise DecodeError(what, code="BAD_RECORD", offset=head.offset)
+    crc = _U32.unpack(source.read_at(data_offset + length, 4))[0]
+    holds = crc == 0 or crc == crc_of(source, head.content_offset, data_offset + length)
+    shown = name.encode("unicode_escape").decode("ascii")
+    log_time_ns = log_time if log_time < 1 << 63 else None
+    return Attachment(shown, media_type, data_offset, length, log_time_ns), holds
+
+
+def crc_of(source: Source, start: int, end: int) -> int:
+    """CRC-32 of the bytes [start, end) of the file."""
+    crc = 0
+    for at in range(start, end, _CRC_STEP_BYTES):
+        crc = crc32(source.read_at(at, min(_CRC_STEP_BYTES, end - at)), crc)
+    return crc
 
 
 def parse_statistics(fields: Fields) -> Statistics:

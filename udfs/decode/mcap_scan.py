@@ -23,6 +23,7 @@ class Scan:
         data_end: File offset of the DataEnd record, None until it is met.
         data_crc: CRC-32 that it states, 0 for none.
         chunk_crcs: Whether chunks state a CRC-32: all, none or some.
+        others: Records that hold no messages.
         lost_sync: Whether damage leads nowhere, so that the rest of the file is not visited.
     """
 
@@ -41,6 +42,7 @@ class Scan:
     data_crc: int = 0
     chunk_crcs: set[bool] = attrs.field(factory=set)
     lost_sync: bool = False
+    others: int = 0
 
     def add_definition(self, op: int, fields: rec.Fields, offset: int) -> None:
         """Take in a schema or channel record; DecodeError BAD_RECORD if it does not read."""

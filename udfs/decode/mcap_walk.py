@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from isal.isal_zlib import crc32
-
 from contracts.errors import (
     DecodeError,
     PlatformError,
@@ -18,7 +16,13 @@ from contracts.errors import (
 from contracts.recording import Finding, LedgerEntry, Source, Unit
 from udfs.decode import mcap_records as rec
 from udfs.decode.compression import COMPRESSIONS
-from udfs.decode.limits import GROUP_BYTES, MAX_RECORD_BYTES, MAX_UNIT_BYTES, check_unit_size
+from udfs.decode.limits import (
+    GROUP_BYTES,
+    MAX_RECORD_BYTES,
+    MAX_STRUCTURE_RECORDS,
+    MAX_UNIT_BYTES,
+    check_unit_size,
+)
 from udfs.decode.mcap_scan import Scan
 from udfs.decode.mcap_summary import Summary
 
@@ -82,9 +86,14 @@ def _visit(
 def _take(source: Source, scan: Scan, head: rec.Head, loose: list[rec.Head]) -> int:
     if head.op == rec.OP_MESSAGE:
         loose.append(head)
-    elif head.op == rec.OP_CHUNK:
+        return head.end
+    if head.op == rec.OP_CHUNK:
         return _add_chunk(source, scan, head)
-    elif head.op in (rec.OP_SCHEMA, rec.OP_CHANNEL):
+    scan.others += 1
+    if scan.others > MAX_STRUCTURE_RECORDS:
+        what = f"more than {MAX_STRUCTURE_RECORDS} records that hold no messages"
+        raise ResourceLimitError(what, offset=head.offset)
+    if head.op in (rec.OP_SCHEMA, rec.OP_CHANNEL):
         scan.add_definition(head.op, rec.content_of(source, head), head.offset)
     elif head.op == rec.OP_HEADER:
         scan.profile, scan.library = rec.parse_header(rec.content_of(source, head))
@@ -100,6 +109,8 @@ def _take(source: Source, scan: Scan, head: rec.Head, loose: list[rec.Head]) -> 
         raise DecodeError(
             "the summary begins without DataEnd", code="BAD_RECORD", offset=head.offset
         )
+    elif head.op == 0:
+        raise DecodeError("a record of kind 0x00", code="BAD_RECORD", offset=head.offset)
     elif head.op < rec.FIRST_PRIVATE_OP:
         what = f"record of unknown kind {head.op:#04x}"
         scan.ranges.append(
@@ -182,8 +193,8 @@ def _size_of(heads: Sequence[rec.Head]) -> int:
 
 
 def _add_attachment(source: Source, scan: Scan, head: rec.Head) -> None:
-    found, covered, crc = rec.parse_attachment(head, rec.content_of(source, head))
-    if crc and crc32(covered) != crc:
+    found, holds = rec.read_attachment(source, head)
+    if not holds:
         what = f"attachment {found.name} is damaged"
         scan.findings.append(Finding("ATTACHMENT_CRC", what, head.offset, loses=True))
         scan.ranges.append(

@@ -359,7 +359,7 @@ def test_7_and_8_no_single_bit_flip_anywhere_goes_unnoticed():
     good = {row["number"]: row for row in wanted.rows}
     random = np.random.default_rng(11)
     outcomes = {"same": 0, "reported": 0, "refused": 0}
-    for bit in random.choice(len(data) * 8, size=800, replace=False).tolist():
+    for bit in random.choice(len(data) * 8, size=600, replace=False).tolist():
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << (bit % 8)
         try:
@@ -376,8 +376,8 @@ def test_7_and_8_no_single_bit_flip_anywhere_goes_unnoticed():
                 account.bad
             )
             outcomes["reported"] += 1
-    assert outcomes["reported"] > 150
-    assert outcomes["refused"] < 80
+    assert outcomes["reported"] > 100
+    assert outcomes["refused"] < 60
 
 
 def test_8_a_chunk_with_a_changed_opcode_is_counted():
@@ -459,6 +459,20 @@ def test_11_millions_of_empty_records_are_a_resource_limit():
     account = account_of(data)
     assert account.numbers == [0, 1]
     assert account.codes == {"RESOURCE_LIMIT"}
+
+
+def test_11_endless_records_in_the_file_itself_are_a_resource_limit():
+    """The same outside of chunks: what stands before is kept, the rest is not visited."""
+    account = account_of(file_of(DEFINED, numbered(2), (bytes([0x90]) + bytes(8)) * 1_000_100))
+    assert account.numbers == [0, 1]
+    assert account.codes == {"RESOURCE_LIMIT"}
+
+
+def test_4_zeros_behind_the_last_record_are_no_records():
+    """A file that was made longer before the power went: its empty end is named, not read."""
+    account = account_of(file_of(DEFINED, chunk_record(numbered(4)), bytes(5000), closed=False))
+    assert account.numbers == [0, 1, 2, 3]
+    assert account.codes == {"BAD_RECORD"}
 
 
 def test_12_unknown_compression_is_named():
@@ -589,7 +603,7 @@ def test_private_and_future_records_between_chunks_are_passed_over():
 
 def test_any_truncation_and_any_tail_of_garbage_is_survived():
     """Cut at any byte, or followed by anything: rows before the cut, never another error."""
-    data = mcap_bytes(24, chunk_size=256)
+    data = mcap_bytes(9, chunk_size=128)
     wanted = account_of(data).numbers
     for cut in range(len(data)):
         try:
