@@ -4,7 +4,8 @@
 
 Compares CPU time from file to decoded values: drivelake gives Arrow rows by table with the ledger,
 the reference a Python object for every message. The least of several runs counts; the spread is
-shown. Without FILE it writes a file of small topics by itself.
+how far the median is above it. A file of small topics is always measured too; without FILE a
+simulated drive of 20 s is recorded first.
 """
 
 from __future__ import annotations
@@ -37,10 +38,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "small_topics.mcap"
         write_small_topics(small)
-        lines = [line for path in (*options.files, small) for line in report(path, options.repeats)]
+        files = [*(options.files or [simulated(Path(folder))]), small]
+        lines = [line for path in files for line in report(path, options.repeats)]
     text = "\n".join([*heading(options), *lines, ""])
     print(text)
     if options.write:
+        if not RESULTS.exists():
+            RESULTS.write_text("# Measured\n", encoding="utf-8")
         with RESULTS.open("a", encoding="utf-8") as file:
             file.write("\n" + text)
 
@@ -60,7 +64,7 @@ def heading(options: argparse.Namespace) -> Iterator[str]:
 
 
 def report(path: Path, repeats: int) -> Iterator[str]:
-    """Lines of one file: full decode, index alone."""
+    """Lines of one file: full decode, index alone, and decompression alone, which is the floor."""
     messages = decode_ours(path)
     wanted = decode_reference(path)
     if messages != wanted:
@@ -74,6 +78,8 @@ def report(path: Path, repeats: int) -> Iterator[str]:
     )
     alone, noise = least(lambda: index_ours(path), repeats)
     yield f"| {path.name} | index | {messages} | {size:.1f} | {alone:.3f} | {noise:.0%} | | | | |"
+    alone, noise = least(lambda: decompress(path), repeats)
+    yield f"| {path.name} | zstd alone | | {size:.1f} | {alone:.3f} | {noise:.0%} | | | | |"
 
 
 def least(run: Callable[[], object], repeats: int) -> tuple[float, float]:
@@ -105,6 +111,25 @@ def decode_ours(path: Path) -> int:
         index = index_recording(source)
         groups = iter_table_groups(source, index, context=context)
         return sum(entry.messages_written for group in groups for entry in group.ledger)
+
+
+def decompress(path: Path) -> None:
+    """Read and decompress every chunk."""
+    from udfs.decode.mcap import index_recording, read_units
+    from udfs.decode.source import open_source
+
+    with open_source(str(path)) as source:
+        offsets = [unit.offset for unit in index_recording(source).units]
+        for _ in read_units(source, offsets):
+            pass
+
+
+def simulated(folder: Path) -> Path:
+    """The ADAS computer's recording of one simulated drive."""
+    from simulation.fleet import FleetSpec, simulate_drive
+
+    simulate_drive(FleetSpec(drives=1), index=0, out=folder / "out", truth=folder / "truth")
+    return next((folder / "out").rglob("adas.mcap"))
 
 
 def decode_reference(path: Path) -> int:
