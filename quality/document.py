@@ -1,15 +1,17 @@
-"""Write docs/quality.md from the registry: `python -m quality.document [FILE]`."""
+"""Write docs/quality.md and docs/tables.md: `python -m quality.document [FOLDER]`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+
 from contracts.tables import TABLES
 from quality.registry import RULES
 from quality.rule import FAMILIES, Rule
 
-DEFAULT_FILE = Path(__file__).resolve().parents[1] / "docs" / "quality.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 _HEAD = """\
 <!-- Generated from quality/registry.py by `python -m quality.document`. -->
 # What must be true of the data
@@ -17,6 +19,15 @@ _HEAD = """\
 Every rule is an asset check. A failed ERROR stops what depends on the table; a WARN tells. A rule
 counts the rows that break it, over the ingest day of a run or over the whole table, and fails when
 their share exceeds what is allowed. The same SQL runs on Spark and on DuckDB.
+"""
+
+_TABLES_HEAD = """\
+<!-- Generated from contracts/tables.py by `python -m quality.document`. -->
+# The tables
+
+Times are whole nanoseconds (`_ns`): `log_time_ns` on the recorder's clock, `t_ns` in UTC after the
+clocks are known. Other units are suffixes of the names. A message type without a table below has
+one of its own, `silver.<package>_<type>`, with the message's fields as nested columns.
 """
 
 
@@ -48,7 +59,33 @@ def quality_text() -> str:
     return "\n".join(parts)
 
 
+def tables_text() -> str:
+    """The page of the tables: what a row is, what names it, every column with its meaning."""
+    parts = [_TABLES_HEAD]
+    for contract in TABLES.values():
+        keys = ", ".join(f"`{key}`" for key in contract.keys)
+        parts.append(f"## {contract.name}\n")
+        parts.append(f"{contract.description} Named by {keys}. Owner: {contract.owner}.\n")
+        parts.append("| column | type | meaning |")
+        parts.append("| --- | --- | --- |")
+        parts += [_column(field) for field in contract.schema]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _column(field: pa.Field) -> str:
+    kind = "list of struct" if "struct" in str(field.type) else str(field.type)
+    kind = kind.replace("element: ", "")
+    return f"| `{field.name}` | {kind} | {field.metadata[b'comment'].decode()} |"
+
+
+def pages() -> dict[str, str]:
+    """Every generated page by its file name."""
+    return {"quality.md": quality_text(), "tables.md": tables_text()}
+
+
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_FILE
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(quality_text(), encoding="utf-8")
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS
+    target.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (target / name).write_text(text, encoding="utf-8")
