@@ -40,10 +40,8 @@ from udfs.decode.signal_rows import (
     CAN_FRAMES,
     RAW_MESSAGES,
     SIGNALS,
+    RowMaker,
     SignalPart,
-    can_frame_rows,
-    raw_rows,
-    signal_rows,
 )
 from udfs.decode.sniff import sniff
 from udfs.decode.source import BytesSource
@@ -142,8 +140,9 @@ def iter_table_groups(
     """
     plan = plan_file(source)
     definitions = _Definitions(plan, context)
+    maker = RowMaker(context)
     for unit in index.units if units is None else units:
-        decoder = _UnitDecoder(plan, plan.units[unit.index], context, definitions)
+        decoder = _UnitDecoder(plan, plan.units[unit.index], maker, definitions)
         yield from decoder.table_groups()
 
 
@@ -296,7 +295,7 @@ class _UnitDecoder:
 
     plan: FilePlan
     part: DataGroupPlan
-    context: DecodeContext
+    maker: RowMaker
     definitions: _Definitions
     written: int = 0
     bad: int = 0
@@ -354,16 +353,14 @@ class _UnitDecoder:
             )
             for leaf in group.leaves
         ]
-        rows = signal_rows(parts, channel=group.channel, context=self.context)
+        rows = self.maker.signals(parts, channel=group.channel)
         return TableGroup(
             (("signals", rows),), (), rows_by_channel={group.channel.id: len(records.ordinal)}
         )
 
     def _frames(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
         frames, missing = frames_of(group, self.part.reader, records, log_time_ns=times)
-        tables = [
-            ("can_frames", can_frame_rows(frames, channel=group.channel, context=self.context))
-        ]
+        tables = [("can_frames", self.maker.can_frames(frames, channel=group.channel))]
         signals = self._bus_signals(group, frames)
         if signals.num_rows:
             tables.append(("signals", signals))
@@ -409,12 +406,12 @@ class _UnitDecoder:
             )
             for found in decoded.signals
         ]
-        return signal_rows(parts, channel=group.channel, context=self.context)
+        return self.maker.signals(parts, channel=group.channel)
 
     def _raw(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
         """Whole records; behind each, its variable-length values with their 4-byte lengths."""
         arena, starts, lengths = self._raw_bytes(group, records)
-        rows = raw_rows(
+        rows = self.maker.raw(
             arena=arena,
             starts=starts,
             lengths=lengths,
@@ -423,7 +420,6 @@ class _UnitDecoder:
             encoding="mdf4",
             schema_hash=group.schema.hash,
             channel=group.channel,
-            context=self.context,
         )
         written = {group.channel.id: len(records.ordinal)}
         return TableGroup((("raw_messages", rows),), (), rows_by_channel=written)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 import numpy as np
 import numpy.typing as npt
@@ -42,44 +44,41 @@ class SignalPart:
     samples: Samples
 
 
-def signal_rows(
-    parts: list[SignalPart], *, channel: Channel, context: DecodeContext
-) -> pa.RecordBatch:
-    """Rows of `silver.signals`, one signal behind the other."""
-    counts = [len(part.log_time_ns) for part in parts]
-    times = _joined([part.log_time_ns for part in parts], np.int64)
-    return _rows(
-        SIGNALS,
-        {
+@attrs.define(eq=False)
+class RowMaker:
+    """Makes rows of one recording; columns of one value are made once and then sliced."""
+
+    context: DecodeContext
+    _constants: dict[tuple[pa.DataType, object], pa.Array] = attrs.field(factory=dict)
+
+    def signals(self, parts: Sequence[SignalPart], *, channel: Channel) -> pa.RecordBatch:
+        """Rows of `silver.signals`, one signal behind the other."""
+        samples = [part.samples for part in parts]
+        counts = [len(part.log_time_ns) for part in parts]
+        times = pa.array(_joined([part.log_time_ns for part in parts], np.int64))
+        columns = {
             "sequence": pa.array(_joined([part.sequence for part in parts], np.int64)),
-            "log_time_ns": pa.array(times),
-            "publish_time_ns": pa.array(times),
-            "signal": _repeated([part.name for part in parts], counts),
-            "source": _repeated([part.source for part in parts], counts),
+            "log_time_ns": times,
+            "publish_time_ns": times,
+            "signal": self._repeated([part.name for part in parts], counts),
+            "source": self._repeated([part.source for part in parts], counts),
             "value": pa.array(
-                _joined([part.samples.value for part in parts], np.float64),
-                mask=_joined([~part.samples.is_value for part in parts], np.bool_),
+                _joined([one.value for one in samples], np.float64),
+                mask=_joined([~one.is_value for one in samples], np.bool_),
             ),
-            "text": _texts([part.samples for part in parts]),
-            "raw_value": _raw_values([part.samples for part in parts]),
-            "unit": _repeated([part.unit or None for part in parts], counts),
-            "definition_hash": _repeated([part.definition_hash or None for part in parts], counts),
-        },
-        rows=sum(counts),
-        channel=channel,
-        context=context,
-    )
+            "text": _texts(samples),
+            "raw_value": _raw_values(samples),
+            "unit": self._repeated([part.unit or None for part in parts], counts),
+            "definition_hash": self._repeated(
+                [part.definition_hash or None for part in parts], counts
+            ),
+        }
+        return self._rows(SIGNALS, columns, rows=sum(counts), channel=channel)
 
-
-def can_frame_rows(
-    frames: CanFrames, *, channel: Channel, context: DecodeContext
-) -> pa.RecordBatch:
-    """Rows of `silver.can_frames`, in the order of the frames."""
-    directions = pa.array(["Rx", "Tx"])
-    sent = frames.is_transmitted
-    return _rows(
-        CAN_FRAMES,
-        {
+    def can_frames(self, frames: CanFrames, *, channel: Channel) -> pa.RecordBatch:
+        """Rows of `silver.can_frames`, in the order of the frames."""
+        sent = frames.is_transmitted
+        columns = {
             "sequence": pa.array(frames.sequence),
             "log_time_ns": pa.array(frames.log_time_ns),
             "publish_time_ns": pa.array(frames.log_time_ns),
@@ -91,64 +90,64 @@ def can_frame_rows(
             "is_error": pa.array(frames.is_error),
             "dlc": pa.array(frames.dlc.astype(np.int32), mask=frames.dlc < 0),
             "data": gather_bytes(frames.arena, frames.starts, frames.lengths),
-            "direction": directions.take(pa.array(sent, mask=sent < 0)),
-        },
-        rows=len(frames.log_time_ns),
-        channel=channel,
-        context=context,
-    )
+            "direction": pa.array(["Rx", "Tx"]).take(pa.array(sent, mask=sent < 0)),
+        }
+        rows = len(frames.log_time_ns)
+        return self._rows(CAN_FRAMES, columns, rows=rows, channel=channel)
 
-
-def raw_rows(
-    *,
-    arena: UInt8Array,
-    starts: Int64Array,
-    lengths: Int64Array,
-    sequence: Int64Array,
-    log_time_ns: Int64Array,
-    encoding: str,
-    schema_hash: str,
-    channel: Channel,
-    context: DecodeContext,
-) -> pa.RecordBatch:
-    """Rows of `silver.raw_messages`: records that nothing here decodes, byte for byte."""
-    rows = len(log_time_ns)
-    return _rows(
-        RAW_MESSAGES,
-        {
+    def raw(
+        self,
+        *,
+        arena: UInt8Array,
+        starts: Int64Array,
+        lengths: Int64Array,
+        sequence: Int64Array,
+        log_time_ns: Int64Array,
+        encoding: str,
+        schema_hash: str,
+        channel: Channel,
+    ) -> pa.RecordBatch:
+        """Rows of `silver.raw_messages`: records that nothing here decodes, byte for byte."""
+        rows = len(log_time_ns)
+        columns = {
             "sequence": pa.array(sequence),
             "log_time_ns": pa.array(log_time_ns),
             "publish_time_ns": pa.array(log_time_ns),
-            "message_encoding": pa.repeat(encoding, rows),
-            "schema_hash": pa.repeat(schema_hash, rows),
+            "message_encoding": self._constant(encoding, pa.string(), rows),
+            "schema_hash": self._constant(schema_hash, pa.string(), rows),
             "data": gather_bytes(arena, starts, lengths),
-        },
-        rows=rows,
-        channel=channel,
-        context=context,
-    )
+        }
+        return self._rows(RAW_MESSAGES, columns, rows=rows, channel=channel)
 
+    def _rows(
+        self, schema: pa.Schema, own: dict[str, pa.Array], *, rows: int, channel: Channel
+    ) -> pa.RecordBatch:
+        """All columns in the order of the table; what there is no value for is null."""
+        columns = own | {
+            "recording_id": self._constant(self.context.recording_id, pa.string(), rows),
+            "channel_id": self._constant(channel.id, pa.int32(), rows),
+            "topic": self._constant(channel.topic, pa.string(), rows),
+            "ingest_date": self._constant(self.context.ingest_date, pa.date32(), rows),
+        }
+        arrays = [
+            columns[field.name] if field.name in columns else pa.nulls(rows, field.type)
+            for field in schema
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-def _rows(
-    schema: pa.Schema,
-    own: dict[str, pa.Array],
-    *,
-    rows: int,
-    channel: Channel,
-    context: DecodeContext,
-) -> pa.RecordBatch:
-    """All columns in the order of the table; what there is no value for is null."""
-    columns = own | {
-        "recording_id": pa.repeat(context.recording_id, rows),
-        "channel_id": pa.repeat(pa.scalar(channel.id, pa.int32()), rows),
-        "topic": pa.repeat(channel.topic, rows),
-        "ingest_date": pa.repeat(pa.scalar(context.ingest_date, pa.date32()), rows),
-    }
-    arrays = [
-        columns[field.name] if field.name in columns else pa.nulls(rows, field.type)
-        for field in schema
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    def _constant(self, value: object, kind: pa.DataType, rows: int) -> pa.Array:
+        kept = self._constants.get((kind, value))
+        if kept is None or len(kept) < rows:
+            kept = pa.repeat(pa.scalar(value, kind), rows)
+            self._constants[kind, value] = kept
+        return kept.slice(0, rows)
+
+    def _repeated(self, words: Sequence[str | None], counts: Sequence[int]) -> pa.Array:
+        """Each word as often as its part has rows."""
+        if len(set(words)) == 1:
+            return self._constant(words[0], pa.string(), sum(counts))
+        codes = np.repeat(np.arange(len(words), dtype=np.int32), counts)
+        return pa.array(words, pa.string()).take(pa.array(codes))
 
 
 def _joined(
@@ -157,13 +156,7 @@ def _joined(
     return np.concatenate([np.empty(0, kind), *arrays])
 
 
-def _repeated(words: list[str | None], counts: list[int]) -> pa.Array:
-    """Each word as often as its part has rows."""
-    codes = np.repeat(np.arange(len(words), dtype=np.int32), counts)
-    return pa.array(words, pa.string()).take(pa.array(codes))
-
-
-def _raw_values(samples: list[Samples]) -> pa.Array:
+def _raw_values(samples: Sequence[Samples]) -> pa.Array:
     """Values before conversion, null where there is no conversion or the sample is invalid."""
     values, absent = [np.empty(0)], [np.empty(0, np.bool_)]
     for one in samples:
@@ -174,8 +167,10 @@ def _raw_values(samples: list[Samples]) -> pa.Array:
     return pa.array(np.concatenate(values), mask=np.concatenate(absent))
 
 
-def _texts(samples: list[Samples]) -> pa.Array:
+def _texts(samples: Sequence[Samples]) -> pa.Array:
     """Texts of all samples, null where a sample has none."""
+    if not any(one.texts for one in samples):
+        return pa.nulls(sum(len(one.value) for one in samples), pa.string())
     words: list[str] = []
     codes = [np.empty(0, np.int64)]
     for one in samples:

@@ -195,9 +195,16 @@ def _samples(signal: SignalDefinition, matrix: UInt8Array) -> Samples:
     raw = number.astype(np.float64)
     with np.errstate(all="ignore"):
         value = raw * signal.scale + signal.offset if signal.scale != 1 or signal.offset else raw
-    text = np.full(len(raw), -1, np.int64)
-    if signal.choices:
-        codes = {raw_value: i for i, raw_value in enumerate(signal.choices)}
-        unique, back = np.unique(number, return_inverse=True)
-        text = np.array([codes.get(u, -1) for u in unique.tolist()], np.int64)[back]
+    if not signal.choices:
+        rows = len(raw)
+        return Samples(value, np.ones(rows, bool), np.full(rows, -1, np.int64), (), raw)
+    text = _choice_of(number, np.array(list(signal.choices)))
     return Samples(value, text < 0, text, tuple(signal.choices.values()), raw)
+
+
+def _choice_of(number: npt.NDArray[np.generic], choices: npt.NDArray[np.generic]) -> Int64Array:
+    """(N,) which choice each raw number is, -1 for none."""
+    order = np.argsort(choices, kind="stable")
+    at = np.minimum(np.searchsorted(choices[order], number), len(choices) - 1)
+    chosen = order[at]
+    return np.where(choices[chosen] == number, chosen, -1)
