@@ -53,4 +53,8 @@ def _rows_written(settings: Settings, table: str, *, commits: int) -> int:
         return 0
     history = open_table(settings, table).history(commits)
     metrics = [commit.get("operationMetrics", {}) for commit in history]
-    return sum(int(metric.get("numOutputRows", 0)) for metric in metrics)
+    # A file is rewritten whole: rows that it also held are copied, not written.
+    written = [
+        (metric.get("numOutputRows", 0), metric.get("numCopiedRows", 0)) for metric in metrics
+    ]
+    return sum(int(output) - int(copied) for output, copied in written)

@@ -87,3 +87,81 @@ def write_manifest():
         (folder / "drive.json").write_text(json.dumps({**value, "objects": objects, **changes}))
 
     return write
+
+
+@attrs.frozen
+class Fleet:
+    """Simulated drives in the session's lake, and their truth by drive."""
+
+    settings: object
+    drive_ids: tuple
+    truth: dict
+
+
+@pytest.fixture(scope="session")
+def fleet(spark, settings, tmp_path_factory):
+    """Three simulated drives of 20 s, ingested under names of their own, since others use the lake.
+
+    Their kinds of scenario, light and weather are all there are.
+    """
+    from simulation.fleet import FleetSpec, simulate_fleet
+    from simulation.scoring import read_truth
+    from spark_jobs.ingest import ingest
+
+    base = tmp_path_factory.mktemp("fleet")
+    landing, truth = base / "landing", base / "truth"
+    spec = FleetSpec(drives=3, seconds=20.0, seed=7, camera_size=(320, 192))
+    for drive in simulate_fleet(spec, out=landing, truth=truth):
+        name = f"sync-{drive.drive_id}"
+        manifest = json.loads((drive.folder / "drive.json").read_text())
+        (drive.folder / "drive.json").write_text(json.dumps({**manifest, "drive_id": name}))
+        drive.truth.rename(truth / name)
+    report = ingest(spark, settings, [str(landing)])
+    assert set(report.outcomes) == {"ACCEPTED"}
+    found = read_truth(truth)
+    return Fleet(settings, tuple(sorted(found)), found)
+
+
+@pytest.fixture(scope="session")
+def run_job(spark, fleet):
+    """`run_job("silver_clocks", …)`: run a job over the fleet's drives; gives its report."""
+    import importlib
+
+    def run(name, **options):
+        job = importlib.import_module(f"spark_jobs.{name}")
+        options = {"drive_ids": fleet.drive_ids, **options}
+        return job.run(spark, fleet.settings, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def rows_of(fleet):
+    """`rows_of("silver.frames")`: the fleet's rows of a table."""
+    from spark_jobs.tables import read_arrow
+
+    def rows(table):
+        where = [("drive_id", "in", list(fleet.drive_ids))]
+        return read_arrow(fleet.settings, table, filters=where)
+
+    return rows
+
+
+@pytest.fixture(scope="session")
+def clocks_report(run_job):
+    """Report of the run that estimated the fleet's clocks."""
+    return run_job("silver_clocks")
+
+
+@pytest.fixture(scope="session")
+def frames_report(run_job, clocks_report):
+    """Report of the run that made the fleet's frames."""
+    assert clocks_report.committed
+    return run_job("silver_frames")
+
+
+@pytest.fixture(scope="session")
+def labels_report(run_job, frames_report):
+    """Report of the run that labelled the fleet's frames."""
+    assert frames_report.committed
+    return run_job("gold_labels")

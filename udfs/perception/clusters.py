@@ -17,6 +17,7 @@ _ANGLES = np.radians(np.arange(0.0, 90.0, 2.0))
 _COS, _SIN = np.cos(_ANGLES)[:, None], np.sin(_ANGLES)[:, None]
 _POINTS_ENOUGH = 60
 _CLOSE_M = 0.08
+_RADIAL_SHARE = 0.07
 _AREA = 0.05
 _ASKEW = 0.2
 
@@ -49,8 +50,8 @@ def cluster_points(
     Args:
         xy: (N, 2) float64 metres, sensor at the origin.
         min_gap_m: Longest step across the line of sight, close by.
-        radial_gap_m: Longest step along the line of sight: the side of a car that is seen at a
-            grazing angle has points far apart, and so have its bonnet and its windscreen.
+        radial_gap_m: Longest step along the line of sight, far away: the side of a car that is
+            seen at a grazing angle has points far apart, and so have bonnet and windscreen.
         column_step_rad: Angle between columns; twice the spacing that it makes is a step, too.
 
     Returns:
@@ -64,7 +65,7 @@ def cluster_points(
     centre = np.column_stack([np.bincount(cell_of.ravel(), xy[:, axis]) / count for axis in (0, 1)])
     radius = np.linalg.norm(centre, axis=1)
     across = np.maximum(min_gap_m, 2.0 * column_step_rad * radius)
-    along = np.maximum(across, radial_gap_m)
+    along = np.maximum(across, np.minimum(radial_gap_m, _RADIAL_SHARE * radius))
     pairs = cKDTree(centre).query_pairs(float(along.max()), output_type="ndarray")
     first, second = pairs.T
     step = np.sum((centre[first] - centre[second]) ** 2, axis=1)

@@ -32,7 +32,7 @@ class ClassRule:
 
 PEDESTRIAN = ClassRule("pedestrian", 0.55, 0.55, 1.74, 0.95, 0.95, 1.15, 1.95)
 CYCLIST = ClassRule("cyclist", 1.8, 0.6, 1.76, 2.2, 1.0, 1.35, 2.05)
-CAR = ClassRule("car", 4.4, 1.83, 1.52, 5.4, 2.25, 1.05, 2.15)
+CAR = ClassRule("car", 4.4, 1.83, 1.52, 5.4, 2.25, 1.05, 1.85)
 TRUCK = ClassRule("truck", 8.2, 2.48, 3.35, 10.5, 2.95, 2.3, 3.8)
 
 
@@ -50,6 +50,8 @@ class LabelRules:
             one object may be at a distance.
         min_gap_m: How far apart they may be close by, across the line of sight.
         radial_gap_m: How far apart they may be along it.
+        upward_slope: Tangent of a ray that the lidar surely sends upwards: under an open sky its
+            highest rays have no echo that would tell.
         ego_half_width_m, ego_front_m, ego_rear_m: Where the lidar sees the vehicle itself.
     """
 
@@ -60,6 +62,7 @@ class LabelRules:
     column_step_rad: float = 0.0125
     min_gap_m: float = 0.5
     radial_gap_m: float = 1.5
+    upward_slope: float = 0.035
     ego_half_width_m: float = 1.1
     ego_front_m: float = 3.9
     ego_rear_m: float = 1.2
