@@ -129,17 +129,20 @@ def parse_dbc(data: bytes) -> BusDefinition:
 
 def _loaded(text: str, findings: list[Finding]) -> Database:
     """Parse strictly, and if that fails without the checks of signal layout."""
-    from cantools.database.errors import Error, UnsupportedDatabaseFormatError
+    from cantools.database.errors import Error
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is doubtful is found and said below
         try:
             return _database(text, strict=True)
-        except UnsupportedDatabaseFormatError as error:
-            raise DecodeError(str(error), code="BAD_DEFINITION") from error
         except Error as error:
-            findings.append(Finding("UNSOUND_LAYOUT", str(error)))
-        return _database(text, strict=False)
+            doubt = str(error)
+        try:
+            database = _database(text, strict=False)
+        except Error as error:
+            raise DecodeError(str(error), code="BAD_DEFINITION") from error
+    findings.append(Finding("UNSOUND_LAYOUT", doubt))
+    return database
 
 
 def _database(text: str, *, strict: bool) -> Database:

@@ -8,9 +8,12 @@ from pathlib import Path
 import cantools
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from contracts.errors import DecodeError
 from udfs.encodings.can import CanFrames, decode_frames
-from udfs.encodings.dbc import EXTENDED, parse_dbc
+from udfs.encodings.dbc import EXTENDED, parameter_group, parse_dbc
 
 SAMPLES = Path(os.environ.get("DRIVELAKE_SAMPLES", Path(__file__).parents[5] / "shared/data"))
 DBC_FILES = sorted([*SAMPLES.glob("can/dbc/*/*.dbc"), *SAMPLES.glob("mdf/css_dbc/*.dbc")])
@@ -146,3 +149,100 @@ def test_every_signal_of_random_frames_equals_cantools(path):
             assert got[name][2] == text, (message.name, name)
             compared += 1
     assert compared or all(not message.signals for message in database.messages)
+
+
+@st.composite
+def layouts(draw):
+    """One signal anywhere in a message of up to 64 bytes: (DBC line, bytes of the message)."""
+    size = draw(st.sampled_from([1, 3, 8, 12, 64]))
+    length = draw(st.integers(1, min(64, size * 8)))
+    first = draw(st.integers(0, size * 8 - length))
+    big = draw(st.booleans())
+    start = first // 8 * 8 + 7 - first % 8 if big else first
+    sign = draw(st.sampled_from("+-"))
+    factor = draw(st.sampled_from(["1", "0.5", "-0.001", "3"]))
+    offset = draw(st.sampled_from(["0", "-40", "0.25"]))
+    layout = (
+        f'SG_ Some : {start}|{length}@{0 if big else 1}{sign} ({factor},{offset}) [0|0] "x" ECU'
+    )
+    return f"{HEAD}BO_ 100 Any: {size} ECU\n {layout}\n", size
+
+
+@given(layouts(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_any_layout_of_a_signal_equals_cantools(layout, data):
+    """A signal of any place, size, byte order and sign has the value that cantools decodes."""
+    text, size = layout
+    payloads = [data.draw(st.binary(min_size=size, max_size=size)) for _ in range(3)]
+    decoded = decode_frames(
+        frames_of((100, False, payload, 0) for payload in payloads), {0: [parse_dbc(text.encode())]}
+    )
+    (message,) = cantools.database.load_string(text, "dbc").messages
+    wanted = [message.decode(payload)["Some"] for payload in payloads]
+    (found,) = decoded.signals
+    assert found.samples.value.tolist() == pytest.approx(wanted, rel=1e-12)
+    assert found.signal.unit == "x"
+
+
+def test_overlapping_signals_are_said_and_still_decoded():
+    """Fault 34: signals that share bits are a finding, not a refusal."""
+    text = (
+        f'{HEAD}BO_ 1 Both: 2 ECU\n SG_ A : 0|8@1+ (1,0) [0|0] "" ECU\n'
+        ' SG_ B : 4|8@1+ (1,0) [0|0] "" ECU\n'
+    )
+    definition = parse_dbc(text.encode())
+    assert [finding.code for finding in definition.findings] == ["UNSOUND_LAYOUT"]
+    decoded = decode_frames(frames_of([(1, False, b"\x21\x43", 0)]), {0: [definition]})
+    assert {s.signal.name: s.samples.value[0] for s in decoded.signals} == {"A": 0x21, "B": 0x32}
+
+
+def test_a_duplicate_id_is_said_and_the_first_kept():
+    """Fault 34: two messages with one id are a finding; the first one decodes."""
+    text = (
+        f'{HEAD}BO_ 1 First: 1 ECU\n SG_ A : 0|8@1+ (1,0) [0|0] "" ECU\n\n'
+        'BO_ 1 Second: 1 ECU\n SG_ B : 0|8@1+ (1,0) [0|0] "" ECU\n'
+    )
+    definition = parse_dbc(text.encode())
+    assert [finding.code for finding in definition.findings] == ["DUPLICATE_ID"]
+    assert definition.message_for(1, is_extended=False).name == "First"
+
+
+def test_text_that_is_no_dbc_is_refused():
+    """A definition that does not parse is an error with a reason."""
+    with pytest.raises(DecodeError, match="BAD_DEFINITION"):
+        parse_dbc(b"BO_ what: is this")
+
+
+def test_frames_of_unknown_ids_are_counted_by_id():
+    """What no definition knows is counted, on a bus without definitions everything."""
+    definition = parse_dbc(f'{HEAD}BO_ 1 A: 1 ECU\n SG_ A : 0|8@1+ (1,0) [0|0] "" ECU\n'.encode())
+    rows = [(1, False, b"\1", 0), (1, True, b"\1", 0), (7, False, b"\1", 0), (1, False, b"\1", 3)]
+    decoded = decode_frames(frames_of(rows), {0: [definition]})
+    assert decoded.unknown == {1: 2, 7: 1}
+    assert [part.rows.tolist() for part in decoded.signals] == [[0]]
+
+
+def test_j1939_frames_decode_from_any_source_address():
+    """A J1939 message is known by its parameter group, whoever sends it with what priority."""
+    path = next((p for p in DBC_FILES if "J1939" in p.name), None)
+    if path is None:
+        pytest.skip("never: the samples are not on this machine")
+    definition = parse_dbc(path.read_bytes())
+    (speed,) = (m for m in definition.messages.values() if m.name.startswith("EEC1"))
+    payload = bytes.fromhex("f0ffff803e00ffff")
+    other = (speed.can_id & ~0x1C0000FF) | 3 << 26 | 0x21
+    assert other != speed.can_id
+    rows = [(speed.can_id, True, payload, 0), (other, True, payload, 0), (other, False, payload, 0)]
+    decoded = decode_frames(frames_of(rows), {0: [definition]})
+    assert sorted(row for part in decoded.signals for row in part.rows.tolist()) == [0, 1]
+    assert [part.samples.value.tolist() for part in decoded.signals] == [[2000.0], [2000.0]]
+    assert sum(decoded.unknown.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("can_id", "group"),
+    [(0x18DAF110, 0x00DA0000), (0x0CF00421, 0x00F00400), (0x18FEF100, 0xFEF100)],
+)
+def test_the_parameter_group_leaves_addresses_out(can_id, group):
+    """SAE J1939-21: below 240 the second byte is a destination, from 240 on part of the group."""
+    assert parameter_group(can_id) == group
