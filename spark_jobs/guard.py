@@ -20,6 +20,8 @@ import attrs
 
 from contracts.errors import DecodeError, ResourceLimitError
 
+ATTEMPTS = 3
+"""For a single input; a group is first taken apart."""
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.05
 _MEMORY_EXIT = 77
@@ -48,8 +50,14 @@ class Bounds:
         return cls(cpu_seconds=seconds, wall_seconds=10.0 * seconds)
 
 
-def guarded(work: Callable[[], bytes], *, bounds: Bounds) -> bytes:
+def guarded(work: Callable[[], bytes], *, bounds: Bounds, attempts: int = 1) -> bytes:
     """Run `work` in a forked child and give what it returns.
+
+    Args:
+        work: What to do; it shares the memory of the caller as it stands, and changes nothing.
+        bounds: What it may take.
+        attempts: How often to try where the child dies of a signal: a machine short of memory
+            kills the innocent too, a reader that crashes does it again.
 
     Raises:
         ResourceLimitError: RESOURCE_LIMIT, a bound was exceeded.
@@ -57,6 +65,13 @@ def guarded(work: Callable[[], bytes], *, bounds: Bounds) -> bytes:
         OSError: It raised one, or an ImportError: the storage, the disk or the installation
             failed, which says nothing of the input.
     """
+    while attempts > 1:
+        try:
+            return guarded(work, bounds=bounds)
+        except DecodeError as error:
+            if error.code != "WORKER_CRASH":
+                raise
+        attempts -= 1
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

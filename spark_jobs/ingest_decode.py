@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from contracts.errors import DecodeError, PlatformError
 from contracts.recording import BadMessage, LedgerEntry, TableGroup
 from contracts.tables import SILVER_KINDS, TABLES
-from spark_jobs.guard import Bounds, guarded
+from spark_jobs.guard import ATTEMPTS, Bounds, guarded
 from spark_jobs.index_codec import unpack_index
 from spark_jobs.parts import Part, PartWriter
 from spark_jobs.stage import pack, run_stage
@@ -211,6 +211,7 @@ def decode_task(payload: bytes, *, storage_options: Mapping[str, str]) -> bytes:
             answer = guarded(
                 lambda splits=splits: _decode_splits({**task, "splits": splits}, storage_options),
                 bounds=Bounds.for_input(size),
+                attempts=ATTEMPTS if len(splits) == 1 else 1,
             )
         except DecodeError as error:
             if len(splits) == 1:

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from contracts.errors import DecodeError, PlatformError
 from contracts.recording import RecordingIndex
 from spark_jobs.discover import UploadObject, parse_manifest
-from spark_jobs.guard import Bounds, guarded
+from spark_jobs.guard import ATTEMPTS, Bounds, guarded
 from spark_jobs.index_codec import pack_index, unpack_index
 from spark_jobs.stage import pack, run_stage
 
@@ -111,7 +111,11 @@ def _index_guarded(
         return json.dumps([_index_one(uri, storage_options) for uri, _ in objects]).encode()
 
     try:
-        answer = guarded(work, bounds=Bounds.for_input(sum(size for _, size in objects)))
+        answer = guarded(
+            work,
+            bounds=Bounds.for_input(sum(size for _, size in objects)),
+            attempts=ATTEMPTS if len(objects) == 1 else 1,
+        )
         yield from json.loads(answer)
     except DecodeError as error:
         if len(objects) > 1:

@@ -65,37 +65,65 @@ def stored_schema(table: DeltaTable) -> pa.Schema:
 def create_table(settings: Settings, contract: TableContract) -> DeltaTable:
     """Make the Delta table if it is not there; of two that race, one makes it.
 
+    A table of the contracts that lacks columns which its contract has by now gets them; the rows
+    that are there have nulls in them.
+
     Raises:
-        SchemaMismatchError: It is there with other columns.
+        SchemaMismatchError: It is there with columns that do not fit the contract.
     """
-    uri = table_uri(settings.lake_uri, contract.name)
     if not table_exists(settings, contract.name):
-        _make_folder(settings, uri)
-        statistics = statistics_columns(contract.schema)
-        try:
-            DeltaTable.create(
-                uri,
-                Schema.from_arrow(contract.schema),
-                mode="error",
-                partition_by=list(contract.partition_by),
-                name=contract.table,
-                description=contract.description,
-                configuration={"delta.dataSkippingStatsColumns": ",".join(statistics)}
-                if statistics
-                else {"delta.dataSkippingNumIndexedCols": "0"},
-                storage_options=dict(settings.storage_options) or None,
-            )
-        except DeltaError:
-            if not table_exists(settings, contract.name):
-                raise
+        _create(settings, contract)
     table = open_table(settings, contract.name)
-    if not plain_schema(contract.schema).equals(plain_schema(stored_schema(table))):
-        raise SchemaMismatchError(
-            f"{contract.name} has other columns than its contract: "
-            f"{_difference(contract.schema, stored_schema(table))}",
-            uri=uri,
+    wanted, stored = plain_schema(contract.schema), stored_schema(table)
+    if wanted.equals(stored):
+        return table
+    added = [field for field in wanted if field.name not in stored.names]
+    if contract.name in TABLES and _by_name(stored) | _by_name(added) == _by_name(wanted):
+        if added:
+            _add_columns(table, [contract.schema.field(field.name) for field in added])
+        return open_table(settings, contract.name)
+    raise SchemaMismatchError(
+        f"{contract.name} has other columns than its contract: {_difference(wanted, stored)}",
+        uri=table_uri(settings.lake_uri, contract.name),
+    )
+
+
+def _create(settings: Settings, contract: TableContract) -> None:
+    uri = table_uri(settings.lake_uri, contract.name)
+    if is_local(uri):
+        filesystem, path = filesystem_of(uri)
+        filesystem.create_dir(path, recursive=True)
+    statistics = statistics_columns(contract.schema)
+    try:
+        DeltaTable.create(
+            uri,
+            Schema.from_arrow(contract.schema),
+            mode="error",
+            partition_by=list(contract.partition_by),
+            name=contract.table,
+            description=contract.description,
+            configuration={"delta.dataSkippingStatsColumns": ",".join(statistics)}
+            if statistics
+            else {"delta.dataSkippingNumIndexedCols": "0"},
+            storage_options=dict(settings.storage_options) or None,
         )
-    return table
+    except DeltaError:
+        if not table_exists(settings, contract.name):
+            raise
+
+
+def _by_name(fields: Iterable[pa.Field]) -> dict[str, pa.DataType]:
+    return {field.name: field.type for field in fields}
+
+
+def _add_columns(table: DeltaTable, fields: Sequence[pa.Field]) -> None:
+    """Add columns, unless a rival was quicker."""
+    try:
+        table.alter.add_columns(Schema.from_arrow(pa.schema(fields)).fields)
+    except CommitFailedError:
+        table.update_incremental()
+        if not {field.name for field in fields} <= set(stored_schema(table).names):
+            raise
 
 
 def ensure_table(spark: SparkSession, settings: Settings, contract: TableContract) -> None:
@@ -362,18 +390,11 @@ def _quoted(text: str) -> str:
 
 
 def _difference(given: pa.Schema, wanted: pa.Schema) -> str:
-    columns = {field.name: str(field.type) for field in plain_schema(given)}
-    stored = {field.name: str(field.type) for field in plain_schema(wanted)}
+    columns = {field.name: str(field.type) for field in given}
+    stored = {field.name: str(field.type) for field in wanted}
     differing = [
         f"{name} ({columns.get(name, 'absent')}, in the table {stored.get(name, 'absent')})"
         for name in {**columns, **stored}
         if columns.get(name) != stored.get(name)
     ]
     return ", ".join(differing) or "their order"
-
-
-def _make_folder(settings: Settings, uri: str) -> None:
-    """Folders of a lake on disk come into being with their first table."""
-    if is_local(uri):
-        filesystem, path = filesystem_of(uri, storage_options=settings.storage_options)
-        filesystem.create_dir(path, recursive=True)

@@ -6,6 +6,7 @@ import datetime as dt
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import attrs
 import duckdb
 import duckdb_extension_delta
 import polars as pl
@@ -135,6 +136,26 @@ def test_table_with_other_columns_is_refused(lake):
     with pytest.raises(SchemaMismatchError, match=r"speed \(int64, in the table double\)"):
         create_table(lake, second)
     assert list_tables(lake) == [NAME, "silver.own"]
+
+
+def test_contract_that_grew_adds_its_columns(lake):
+    """Columns that a contract gained come with nulls; a changed type is refused."""
+    contract = TABLES["bronze.schemas"]
+    kept = [field for field in contract.schema if field.name != "table_name"]
+    old = attrs.evolve(contract, schema=pa.schema(kept))
+    create_table(lake, old)
+    row = {"schema_hash": "h", "ingest_date": DAY}
+    rows = pa.Table.from_pylist([row], schema=old.schema)
+    part = write_rows(lake, contract.name, rows, ingest_date=DAY, batch_id=BATCH)
+    commit_parts(lake, contract.name, [part], app_id="x")
+    for _ in range(2):
+        table = create_table(lake, contract)
+    assert table.version() == 2
+    (found,) = read_arrow(lake, contract.name).to_pylist()
+    assert found == {**dict.fromkeys(contract.schema.names), **row}
+    other = [field.with_type(pa.binary()) if field.name == "name" else field for field in kept]
+    with pytest.raises(SchemaMismatchError, match="name"):
+        create_table(lake, attrs.evolve(contract, schema=pa.schema(other)))
 
 
 def test_insert_new_keeps_what_is_there(lake):

@@ -58,6 +58,30 @@ def test_crash_is_told_by_its_signal():
         guarded(lambda: os._exit(3), bounds=Bounds())
 
 
+def test_innocent_victim_is_tried_again(tmp_path):
+    """A child that something else killed gets another attempt; one that raised does not."""
+    marks = tmp_path / "marks"
+
+    def killed_once():
+        with marks.open("a") as file:
+            file.write("x")
+        if marks.read_text() == "x":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return b"done"
+
+    assert guarded(killed_once, bounds=Bounds(), attempts=3) == b"done"
+    assert marks.read_text() == "xx"
+
+    def raises():
+        with marks.open("a") as file:
+            file.write("y")
+        raise ValueError
+
+    with pytest.raises(DecodeError, match="WORKER_FAILED"):
+        guarded(raises, bounds=Bounds(), attempts=3)
+    assert marks.read_text() == "xxy"
+
+
 def test_exception_is_told_in_its_own_words():
     """A reader that raises is WORKER_FAILED with class and text."""
     with pytest.raises(DecodeError, match="WORKER_FAILED: ZeroDivisionError: integer"):
