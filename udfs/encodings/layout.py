@@ -23,20 +23,21 @@ MAX_FIXED_BYTES = 64 << 20
 
 @attrs.frozen
 class Leaf:
-    """Numbers of fixed size that make a column.
+    """Consecutive numbers of one type: a scalar, scalars side by side, or an array.
 
     Attributes:
         code: numpy code of a number; of the seconds where it is a stamp.
         nanoseconds: numpy code of a stamp's nanoseconds, else "".
-        count: Numbers in an array, None where it is no array.
-        column: Whether it makes a column at all.
+        count: How many numbers, None for a single one.
+        columns: Columns that they make: 0 if none is wanted, 1 for a scalar or an array, `count`
+            for scalars side by side.
         align: Bytes it is aligned to.
     """
 
     code: str
     nanoseconds: str = ""
     count: int | None = None
-    column: bool = True
+    columns: int = 1
     align: int = 1
 
     @property
@@ -206,11 +207,11 @@ class _Compiler:
         names = iter(column_fields(kind))
         nodes: list[tuple[str, Node]] = []
         if not kind.fields and not self._ros1:
-            flat.append(Leaf("u1", column=False))
+            flat.append(Leaf("u1", columns=0))
         for field, child in kind.fields:
             if _is_dropped(kind, field):
                 assert isinstance(child, Number)
-                flat.append(attrs.evolve(self._leaf(child), column=False))
+                flat.append(attrs.evolve(self._leaf(child), columns=0))
                 continue
             name, _ = next(names)
             if is_root and field in self._pointers:
@@ -271,11 +272,29 @@ def _with_runs(flat: list[Item | Leaf]) -> Iterator[Item]:
             leaves.append(item)
             continue
         if leaves:
-            yield _run(tuple(leaves))
+            yield _run(_merged(leaves))
             leaves = []
         yield item
     if leaves:
-        yield _run(tuple(leaves))
+        yield _run(_merged(leaves))
+
+
+def _merged(leaves: list[Leaf]) -> tuple[Leaf, ...]:
+    """Put scalars of one type that stand side by side together, to be copied as one."""
+    merged: list[Leaf] = []
+    for leaf in leaves:
+        last = merged[-1] if merged else None
+        if last and _is_alike(last, leaf):
+            merged[-1] = attrs.evolve(last, count=last.columns + 1, columns=last.columns + 1)
+        else:
+            merged.append(leaf)
+    return tuple(merged)
+
+
+def _is_alike(last: Leaf, leaf: Leaf) -> bool:
+    """Whether a leaf is one more scalar of the kind that `last` holds."""
+    is_scalar = last.columns > 1 or (last.columns == 1 and last.count is None)
+    return is_scalar and attrs.evolve(last, count=None, columns=1) == leaf
 
 
 def _run(leaves: tuple[Leaf, ...]) -> Run:

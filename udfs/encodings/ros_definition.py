@@ -33,6 +33,7 @@ _NUMBERS = {
     "float32": "f4",
     "float64": "f8",
     "char": "u1",
+    "byte": "u1",  # ROS 1 meant int8; one octet in both gives both the same columns
 }
 _SECTION = re.compile(r"^=+[ \t]*\n", re.MULTILINE)
 _TYPE = re.compile(
@@ -94,7 +95,7 @@ def parse_definition(text: str, *, name: str, ros1: bool = False) -> Struct:
     Args:
         text: The definition as it stands in the recording.
         name: Name of the root message, `package/Name` or `package/msg/Name`.
-        ros1: Whether the names `time`, `duration` and `byte` have their ROS 1 meaning.
+        ros1: Whether `time` and `duration` are types of their own.
 
     Raises:
         UnsupportedFormatError: UNPARSABLE_DEFINITION: a part is missing, refers to itself, or is
@@ -127,7 +128,6 @@ class _Parser:
 
     def __init__(self, sections: dict[str, str], *, ros1: bool) -> None:
         self._sections = sections
-        self._ros1 = ros1
         self._stamps = _ROS2_STAMPS | (_ROS1_STAMPS if ros1 else {})
         self._done: dict[str, Struct] = {}
         self._open: set[str] = set()
@@ -173,8 +173,6 @@ class _Parser:
         return Many(element, size)
 
     def _element(self, name: str, package: str, depth: int) -> Type:
-        if name == "byte":
-            return Number("i1" if self._ros1 else "u1")
         if name in _NUMBERS:
             return Number(_NUMBERS[name])
         if name in ("string", "wstring"):

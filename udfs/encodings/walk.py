@@ -159,7 +159,7 @@ class Walker:
         """Gather the run in blocks that stay in the cache, then split it into columns."""
         scope.need(size)
         rows = len(scope.base)
-        wanted = [(leaf, at) for leaf, at in zip(leaves, offsets, strict=True) if leaf.column]
+        wanted = [(leaf, at) for leaf, at in zip(leaves, offsets, strict=True) if leaf.columns]
         values = [_storage(leaf, rows) for leaf, _ in wanted]
         if size and wanted:
             here, records = scope.here(), windows(self.arena, f"V{size}")
@@ -170,7 +170,7 @@ class Walker:
                     self._copy(leaf, block, at, column[first : first + step])
         scope.position = scope.position + size
         for (leaf, _), column in zip(wanted, values, strict=True):
-            yield _fixed_column(leaf, column, rows=rows)
+            yield from _fixed_columns(leaf, column, rows=rows)
 
     def _copy(
         self, leaf: Leaf, block: npt.NDArray[np.generic], at: int, out: npt.NDArray[np.generic]
@@ -260,7 +260,7 @@ class Walker:
         values = _storage(inner, size)
         if size:
             self._copy(inner, flat.view(f"V{leaf.item_size}"), 0, values)
-        elements = _fixed_column(inner, values, rows=size)
+        (elements,) = _fixed_columns(inner, values, rows=size)
         if isinstance(counts, int):
             return list_column(elements, None, rows=rows, size=counts)
         return list_column(elements, counts, rows=rows)
@@ -387,19 +387,26 @@ def assemble(node: Node, columns: list[pa.Array], *, rows: int) -> pa.Array:
 
 
 def _storage(leaf: Leaf, rows: int) -> npt.NDArray[np.generic]:
-    shape = (rows,) if leaf.count is None else (rows, leaf.count)
-    if leaf.count is not None and leaf.code == "u1":
-        return np.empty(shape, np.uint8)
-    return np.empty(shape, np.int64 if leaf.nanoseconds else stored_type(leaf.code))
-
-
-def _fixed_column(leaf: Leaf, values: npt.NDArray[np.generic], *, rows: int) -> pa.Array:
+    """(rows,) or (rows, count) numbers, in memory by column where each makes a column."""
+    kind = np.dtype(np.int64) if leaf.nanoseconds else stored_type(leaf.code)
     if leaf.count is None:
-        return number_column(values, code="i8" if leaf.nanoseconds else leaf.code)
-    if leaf.code == "u1":
-        return bytes_column(values, np.arange(rows + 1, dtype=np.int32) * np.int32(leaf.count))
-    flat = number_column(values.reshape(-1), code="i8" if leaf.nanoseconds else leaf.code)
-    return list_column(flat, None, rows=rows, size=leaf.count)
+        return np.empty(rows, kind)
+    if leaf.columns > 1:
+        return np.empty((leaf.count, rows), kind).T
+    return np.empty((rows, leaf.count), np.uint8 if leaf.code == "u1" else kind)
+
+
+def _fixed_columns(leaf: Leaf, values: npt.NDArray[np.generic], *, rows: int) -> Iterator[pa.Array]:
+    code = "i8" if leaf.nanoseconds else leaf.code
+    if leaf.count is None:
+        yield number_column(values, code=code)
+    elif leaf.columns > 1:
+        yield from (number_column(column, code=code) for column in values.T)
+    elif leaf.code == "u1":
+        yield bytes_column(values, np.arange(rows + 1, dtype=np.int32) * np.int32(leaf.count))
+    else:
+        flat = number_column(values.reshape(-1), code=code)
+        yield list_column(flat, None, rows=rows, size=leaf.count)
 
 
 def _fixed_starts(sizes: tuple[int, ...], counts: Int64Array, scope: Scope) -> Int64Array:
