@@ -1,7 +1,8 @@
 """MDF 4 recordings: measured signals, and the frames of bus loggers with their definitions.
 
-A data group is a unit, a channel group a channel of the recording, a record a message. Whatever a
-file declares is compared with what is there; a value that can't be had is counted, never a zero.
+A data group, or about 32 MB of a large one, is a unit; a channel group is a channel of the
+recording, a record a message. Whatever a file declares is compared with what is there; a value
+that can't be had is counted, never a zero.
 
 Source: ASAM MDF 4.1 and 4.2.
 """
@@ -33,8 +34,8 @@ from udfs.decode.context import DecodeContext
 from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS
 from udfs.decode.mdf4_blocks import CN_VLSD
 from udfs.decode.mdf4_frames import frames_of
-from udfs.decode.mdf4_plan import DataGroupPlan, FilePlan, GroupPlan, plan_file
-from udfs.decode.mdf4_records import DataGroupReader, Records
+from udfs.decode.mdf4_plan import FilePlan, GroupPlan, UnitPlan, plan_file
+from udfs.decode.mdf4_records import Records
 from udfs.decode.mdf4_values import blobs_of, convert, numbers_of, samples_of
 from udfs.decode.signal_rows import (
     CAN_FRAMES,
@@ -72,7 +73,7 @@ def index_recording(source: Source) -> RecordingIndex:
     plan = plan_file(source)
     file = plan.file
     groups = [group for data_group in plan.data_groups for group in data_group.groups]
-    units = tuple(_unit(plan, index, part) for index, part in enumerate(plan.units))
+    units = tuple(_unit(plan, index, unit) for index, unit in enumerate(plan.units))
     starts = [unit.start_ns for unit in units if unit.start_ns is not None]
     ends = [unit.end_ns for unit in units if unit.end_ns is not None]
     finalised = not file.unfinalised_flags
@@ -133,7 +134,7 @@ def iter_table_groups(
         index: Of the same file.
         context: Values that go into every row; its definitions go before those of the file for
             `can:<bus>`, behind them for `can:*`.
-        units: Data groups to decode; all by default.
+        units: Units to decode; all by default.
 
     Yields:
         Groups of about 260,000 rows. A unit's ledger comes with its last group.
@@ -141,8 +142,9 @@ def iter_table_groups(
     plan = plan_file(source)
     definitions = _Definitions(plan, context)
     maker = RowMaker(context)
+    planned = plan.units
     for unit in index.units if units is None else units:
-        decoder = _UnitDecoder(plan, plan.units[unit.index], maker, definitions)
+        decoder = _UnitDecoder(plan, planned[unit.index], maker, definitions)
         yield from decoder.table_groups()
 
 
@@ -150,31 +152,33 @@ def _declared(groups: Sequence[GroupPlan]) -> int:
     return sum(group.channel.message_count or 0 for group in groups)
 
 
-def _unit(plan: FilePlan, index: int, part: DataGroupPlan) -> Unit:
-    fragments = part.reader.fragments
-    spans = [span for group in part.groups if (span := _span(plan, part.reader, group))]
-    counts = {group.channel.id: group.count for group in part.groups if group.count}
+def _unit(plan: FilePlan, index: int, unit: UnitPlan) -> Unit:
+    fragments = unit.fragments
+    spans = [span for group in unit.part.groups if (span := _span(plan, unit, group))]
+    counts = {channel: stop - start for channel, (start, stop) in unit.ranges.items()}
     return Unit(
         index=index,
-        offset=fragments[0].address if fragments else part.data_group.address,
+        offset=fragments[0].address if fragments else unit.part.data_group.address,
         length=sum(fragment.length for fragment in fragments),
         compression=next((f.compression for f in fragments if f.compression), ""),
         uncompressed_size=sum(fragment.size for fragment in fragments),
         start_ns=min((span[0] for span in spans), default=None),
         end_ns=max((span[1] for span in spans), default=None),
-        message_count=_declared(part.groups),
-        channel_counts=counts,
+        message_count=unit.declared,
+        channel_counts={channel: count for channel, count in counts.items() if count},
     )
 
 
-def _span(plan: FilePlan, reader: DataGroupReader, group: GroupPlan) -> tuple[int, int] | None:
+def _span(plan: FilePlan, unit: UnitPlan, group: GroupPlan) -> tuple[int, int] | None:
     """Times of the first and the last record of a group; records are in the order of time."""
-    if not group.count:
+    start, stop = unit.ranges[group.channel.id]
+    if start == stop:
         return None
-    ends = [reader.records(group.layout, at, at + 1) for at in (0, group.count - 1)]
+    reader = unit.part.reader
+    ends = [reader.records(group.layout, at, at + 1) for at in (start, stop - 1)]
     found = [_times_ns(plan, group, records) for records in ends]
     if not all(len(fits) and fits.all() for _, fits in found):  # damaged, or out of range
-        found = [_times_ns(plan, group, reader.records(group.layout, 0, group.count))]
+        found = [_times_ns(plan, group, reader.records(group.layout, start, stop))]
     times = np.concatenate([some[fits] for some, fits in found])
     return (int(times.min()), int(times.max())) if len(times) else None
 
@@ -285,7 +289,7 @@ class _Definitions:
 
 @attrs.define(eq=False)
 class _UnitDecoder:
-    """Decodes one data group and keeps its balance.
+    """Decodes one unit and keeps its balance.
 
     Attributes:
         written: Records that gave rows.
@@ -294,7 +298,7 @@ class _UnitDecoder:
     """
 
     plan: FilePlan
-    part: DataGroupPlan
+    unit: UnitPlan
     maker: RowMaker
     definitions: _Definitions
     written: int = 0
@@ -303,9 +307,9 @@ class _UnitDecoder:
     short: dict[str, int] = attrs.field(factory=dict)
 
     def table_groups(self) -> Iterator[TableGroup]:
-        """All rows of the data group; the ledger with the last of them."""
+        """All rows of the unit; the ledger with the last of them."""
         held: TableGroup | None = None
-        for group in self.part.groups:
+        for group in self.unit.part.groups:
             for found in self._of_group(group):
                 if held is not None:
                     yield held
@@ -323,9 +327,10 @@ class _UnitDecoder:
             "can_frames": self._frames,
             "raw_messages": self._raw,
         }[group.kind]
-        reader = self.part.reader
-        for start in range(0, group.count, step):
-            records = reader.records(group.layout, start, min(start + step, group.count))
+        reader = self.unit.part.reader
+        begin, end = self.unit.ranges[group.channel.id]
+        for start in range(begin, end, step):
+            records = reader.records(group.layout, start, min(start + step, end))
             if not len(records.ordinal):
                 continue
             times, fits = _times_ns(self.plan, group, records)
@@ -347,7 +352,7 @@ class _UnitDecoder:
                     group.group,
                     leaf.channel,
                     records,
-                    variable=self.part.reader.variable,
+                    variable=self.unit.part.reader.variable,
                     element=leaf.element,
                 ),
             )
@@ -359,7 +364,7 @@ class _UnitDecoder:
         )
 
     def _frames(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
-        frames, missing = frames_of(group, self.part.reader, records, log_time_ns=times)
+        frames, missing = frames_of(group, self.unit.part.reader, records, log_time_ns=times)
         tables = [("can_frames", self.maker.can_frames(frames, channel=group.channel))]
         signals = self._bus_signals(group, frames)
         if signals.num_rows:
@@ -375,7 +380,7 @@ class _UnitDecoder:
             BadMessage(
                 channel_id=group.channel.id,
                 topic=group.channel.topic,
-                unit_offset=self.part.data_group.address,
+                unit_offset=self.unit.part.data_group.address,
                 offset=ordinal,
                 log_time_ns=None,
                 error_class=error,
@@ -432,7 +437,7 @@ class _UnitDecoder:
             if leaf.channel.kind != CN_VLSD:
                 continue
             values = blobs_of(
-                group.group, leaf.channel, records, variable=self.part.reader.variable
+                group.group, leaf.channel, records, variable=self.unit.part.reader.variable
             )
             spans = zip(values.starts.tolist(), values.lengths.tolist(), strict=True)
             for row, (start, length) in enumerate(spans):
@@ -443,11 +448,11 @@ class _UnitDecoder:
 
     def _ledger(self) -> Iterator[LedgerEntry]:
         """One entry for each data block; the first one carries the balance of the unit."""
-        fragments = self.part.reader.fragments
-        declared = _declared(self.part.groups)
+        fragments = self.unit.fragments
+        declared = self.unit.declared
         lost = max(declared - self.written - self.bad, 0)
         reason, detail = self._reason(lost)
-        offset, length = self.part.data_group.address, 0
+        offset, length = self.unit.part.data_group.address, 0
         if fragments:
             offset = fragments[0].address
             length = self.plan.block_lengths[offset]
@@ -463,12 +468,12 @@ class _UnitDecoder:
             messages_lost=lost,
         )
         for fragment in fragments[1:]:
-            detail = f"data of the group at {self.part.data_group.address}"
+            detail = f"data of the group at {self.unit.part.data_group.address}"
             length = self.plan.block_lengths[fragment.address]
             yield LedgerEntry(fragment.address, length, "decoded", detail=detail)
 
     def _reason(self, lost: int) -> tuple[str, str]:
-        if lost and not self.part.data_group.data_link:
+        if lost and not self.unit.part.data_group.data_link:
             return "DATA_MISSING", f"{lost} records declared, no data"
         if lost:
             return "COUNT_MISMATCH", f"{lost} declared records are not there or damaged"

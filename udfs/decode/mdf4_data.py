@@ -21,7 +21,7 @@ import zstandard
 
 from contracts.errors import DecodeError
 from contracts.recording import Finding, Source, UInt8Array
-from udfs.decode.limits import check_unit_size
+from udfs.decode.limits import GROUP_BYTES, check_unit_size
 from udfs.decode.mdf4_blocks import Block, BlockReader
 
 _DZ = struct.Struct("<2sBBIQQ")
@@ -34,7 +34,7 @@ _STEP_BYTES = 1 << 20
 
 @attrs.frozen
 class Fragment:
-    """A data block: `stored` bytes of data in the file that give `size` bytes of the stream."""
+    """A data block, or a piece of it: `stored` bytes in the file give `size` of the stream."""
 
     address: int
     data_address: int
@@ -162,6 +162,19 @@ def _decompressed(packed: memoryview, zip_kind: int, size: int) -> bytes:
     return b"".join(parts)
 
 
+def _pieces(fragment: Fragment) -> Iterator[Fragment]:
+    """A plain data block in pieces of about 32 MB, so that a large one splits into units."""
+    if fragment.zip_kind >= 0 or fragment.size <= 2 * GROUP_BYTES:
+        yield fragment
+        return
+    end = fragment.data_address + fragment.size
+    address = fragment.address
+    for start in range(fragment.data_address, end, GROUP_BYTES):
+        size = min(GROUP_BYTES, end - start)
+        yield Fragment(address, start, size, size)
+        address = start + size
+
+
 class Fragments:
     """Finds the data blocks of the groups of one file, each of which has its one place."""
 
@@ -178,22 +191,29 @@ class Fragments:
         self._unfinalised = unfinalised
         self._known = known
         self._found: dict[int, tuple[tuple[Fragment, ...], tuple[Fragment, ...]]] = {}
+        self._claimed: set[int] = set()
         self.findings: list[Finding] = []
 
-    def of(self, link: int) -> tuple[tuple[Fragment, ...], tuple[Fragment, ...]]:
+    def of(
+        self, link: int, *, is_shared: bool = False
+    ) -> tuple[tuple[Fragment, ...], tuple[Fragment, ...]]:
         """Data blocks that a link leads to: those of the values, those of invalidation bits.
+
+        Args:
+            link: Address of a data block, or of a list of them.
+            is_shared: Whether several channels may have it, as they may variable-length values.
 
         Raises:
             DecodeError: MDF_CYCLE with the address of the block that is linked again.
         """
-        if link in self._found:
+        if is_shared and link in self._found:
             return self._found[link]
         values: list[Fragment] = []
         invalid: list[Fragment] = []
         try:
             for kind, address in self._listed(link):
-                fragment = self._fragment(address)
-                (invalid if kind == "DI" else values).append(fragment)
+                pieces = _pieces(self._fragment(address))
+                (invalid if kind == "DI" else values).extend(pieces)
         except DecodeError as error:
             if error.code not in ("MDF_TRUNCATED", "MDF_BAD_BLOCK"):
                 raise
@@ -201,6 +221,12 @@ class Fragments:
             self.findings.append(finding)
         self._found[link] = tuple(values), tuple(invalid)
         return self._found[link]
+
+    def claim(self, fragments: Sequence[Fragment]) -> tuple[Fragment, ...]:
+        """The fragments that nobody has claimed before, each once."""
+        mine = tuple(f for f in dict.fromkeys(fragments) if f.address not in self._claimed)
+        self._claimed.update(fragment.address for fragment in mine)
+        return mine
 
     def _listed(self, link: int) -> Iterator[tuple[str, int]]:
         """(kind, address) of the data blocks in the order of the stream."""

@@ -30,7 +30,7 @@ from udfs.decode.mdf4_blocks import (
     MdfFile,
     read_file,
 )
-from udfs.decode.mdf4_data import Fragments
+from udfs.decode.mdf4_data import Fragment, Fragments
 from udfs.decode.mdf4_formula import formula
 from udfs.decode.mdf4_records import DataGroupReader, GroupRecords, check_layout
 
@@ -84,18 +84,28 @@ class GroupPlan:
 
 @attrs.frozen(eq=False)
 class DataGroupPlan:
-    """A data group with the plans of its channel groups; `is_unit`: it holds or owes records."""
+    """A data group with the plans of its channel groups."""
 
     data_group: DataGroup
     reader: DataGroupReader
     groups: tuple[GroupPlan, ...]
 
-    @property
-    def is_unit(self) -> bool:
-        """Whether it holds or owes records."""
-        return any(p.count or p.channel.message_count for p in self.groups) or bool(
-            self.reader.fragments
-        )
+
+@attrs.frozen(eq=False)
+class UnitPlan:
+    """What decodes on its own: a data group, or some of the records of a large sorted one.
+
+    Attributes:
+        part: The data group.
+        fragments: Data blocks, or pieces of them, whose fate the unit's ledger tells.
+        ranges: Records [start, stop) to read of each group, by channel id.
+        declared: Records that the file declares for it.
+    """
+
+    part: DataGroupPlan
+    fragments: tuple[Fragment, ...]
+    ranges: Mapping[int, tuple[int, int]]
+    declared: int
 
 
 @attrs.frozen(eq=False)
@@ -113,9 +123,9 @@ class FilePlan:
     findings: tuple[Finding, ...]
 
     @property
-    def units(self) -> tuple[DataGroupPlan, ...]:
-        """The data groups that are units, in the order of the file."""
-        return tuple(plan for plan in self.data_groups if plan.is_unit)
+    def units(self) -> tuple[UnitPlan, ...]:
+        """The units in the order of the file; a data group that holds and owes nothing is none."""
+        return tuple(unit for part in self.data_groups for unit in _units(part))
 
     def times_of(self, plan: GroupPlan) -> tuple[DataGroupReader, GroupPlan] | None:
         """Where the times of a group are: in itself, or in the group its master is in."""
@@ -125,6 +135,24 @@ class FilePlan:
                 if other.group.address == wanted and other.master is not None:
                     return data_group.reader, other
         return None
+
+
+def _units(part: DataGroupPlan) -> Iterator[UnitPlan]:
+    declared = sum(group.channel.message_count or 0 for group in part.groups)
+    pieces = part.reader.pieces() if len(part.groups) == 1 else ()
+    if len(pieces) < 2:
+        ranges = {group.channel.id: (0, group.count) for group in part.groups}
+        if declared or part.reader.fragments or any(group.count for group in part.groups):
+            yield UnitPlan(part, part.reader.fragments, ranges, declared)
+        return
+    group = part.groups[0]
+    others = part.reader.fragments[sum(len(fragments) for fragments, _, _ in pieces) :]
+    for fragments, start, stop in pieces:
+        is_first, is_last = start == 0, (fragments, start, stop) == pieces[-1]
+        begin, end = min(start, group.count), min(stop, group.count)
+        owed = declared - begin if is_last else min(stop, declared) - min(start, declared)
+        mine = (*fragments, *others) if is_first else fragments
+        yield UnitPlan(part, mine, {group.channel.id: (begin, end)}, max(owed, 0))
 
 
 def plan_file(source: Source) -> FilePlan:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from contracts.errors import DecodeError
 from contracts.recording import Int64Array, Source, UInt8Array
+from udfs.decode.limits import GROUP_BYTES
 from udfs.decode.mdf4_blocks import ChannelGroup, DataGroup, MdfChannel
 from udfs.decode.mdf4_data import DataStream, Fragment, Fragments
 
@@ -81,7 +82,8 @@ class DataGroupReader:
     Attributes:
         groups: The groups that hold records of their own, with the number that is there.
         damage: Why the stream was not read to its end; empty if it was.
-        fragments: All data blocks that belong to the group, those of VLSD channels included.
+        fragments: All data blocks that belong to the group, those of VLSD channels included; one
+            that groups share belongs to the first of them.
     """
 
     def __init__(
@@ -115,16 +117,35 @@ class DataGroupReader:
         for layout in self.groups:
             self._open_variable(layout.group.channels)
         streams = [self._stream, *([self._invalid] if self._invalid else [])]
-        self.fragments = tuple(
-            fragment
-            for stream in [*streams, *self._variable.values()]
-            for fragment in stream.fragments
-        )
+        found = [f for stream in [*streams, *self._variable.values()] for f in stream.fragments]
+        self.fragments = fragments.claim(found)
+
+    def pieces(self) -> tuple[tuple[tuple[Fragment, ...], int, int], ...]:
+        """Parts of about 32 MB of a sorted group: data blocks, and records [start, stop).
+
+        A record belongs to the part that it begins in. Empty where the records are mixed or have
+        their invalidation bits elsewhere.
+        """
+        layout = self.groups[0] if len(self.groups) == 1 else None
+        width = layout.group.data_bytes + layout.group.invalid_bytes if layout else 0
+        if layout is None or not width or layout.positions is not None or self._invalid:
+            return ()
+        found = []
+        held: list[Fragment] = []
+        begin = size = 0
+        for fragment, end in zip(self._stream.fragments, self._stream.ends.tolist(), strict=True):
+            held.append(fragment)
+            size += fragment.size
+            if size >= GROUP_BYTES or fragment is self._stream.fragments[-1]:
+                stop = -(-end // width)
+                found.append((tuple(held), begin, stop))
+                held, begin, size = [], stop, 0
+        return tuple(found)
 
     def _open_variable(self, channels: Sequence[MdfChannel]) -> None:
         for channel in channels:
             if channel.kind == 1 and channel.data_link and channel.data_link not in self._vlsd:
-                found, _ = self._listed.of(channel.data_link)
+                found, _ = self._listed.of(channel.data_link, is_shared=True)
                 self._variable[channel.address] = DataStream(self._source, found)
             self._open_variable(channel.parts)
 
@@ -143,7 +164,7 @@ class DataGroupReader:
         found, self.damage = _scan(self._stream, data_group.record_id_bytes, sizes)
         layouts = []
         for group in data_group.groups:
-            table = np.array(found[group.record_id], np.int64)
+            table = found[group.record_id]
             if group.is_vlsd:
                 table = table.reshape(-1, 2)
                 lengths = table[:, 1]
@@ -255,22 +276,26 @@ def _from_signal_data(stream: DataStream, offsets: Int64Array) -> Variable:
 
 def _scan(
     stream: DataStream, id_bytes: int, sizes: Mapping[int, int]
-) -> tuple[dict[int, list[int]], str]:
+) -> tuple[dict[int, Int64Array], str]:
     """Walk mixed records: positions by record id (for VLSD ids: position and length by turns)."""
-    found: dict[int, list[int]] = {record_id: [] for record_id in sizes}
-    at = 0
-    while at < stream.size:
+    parts: dict[int, list[Int64Array]] = {record_id: [np.empty(0, np.int64)] for record_id in sizes}
+    at, damage = 0, ""
+    while at < stream.size and not damage:
         data, holes = stream.read(at, min(_PIECE_BYTES, stream.size - at))
+        found: dict[int, list[int]] = {record_id: [] for record_id in sizes}
         good = holes[0][0] if holes else len(data)
         step, damage = _scan_piece(data[:good], at, id_bytes, sizes, found)
+        for record_id, positions in found.items():
+            parts[record_id].append(np.array(positions, np.int64))
+        if damage and at + len(data) == stream.size and not np.any(data[step:]):
+            damage = ""  # zeros behind the last record: space that was never written to
+            break
         at += step
-        if damage and not np.any(data[step:]) and at + len(data) - step >= stream.size:
-            return found, ""  # zeros behind the last record: space that was never written to
-        if damage or holes:
-            return found, damage or f"bytes from {at} of the data can't be had"
-        if step == 0:
-            return found, f"the data ends inside a record, {stream.size - at} bytes are left"
-    return found, ""
+        if holes:
+            damage = damage or f"bytes from {at} of the data can't be had"
+        elif step == 0 and not damage:
+            damage = f"the data ends inside a record, {stream.size - at} bytes are left"
+    return {record_id: np.concatenate(found) for record_id, found in parts.items()}, damage
 
 
 def _scan_piece(

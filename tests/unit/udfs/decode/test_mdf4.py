@@ -6,6 +6,7 @@ import struct
 
 import attrs
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from contracts.errors import DecodeError, PlatformError
@@ -822,6 +823,58 @@ def test_bit_flips_never_go_uncounted(tmp_path):
             flipped[bit // 8] ^= 1 << bit % 8
             with contextlib.suppress(PlatformError):
                 account_of(bytes(flipped))
+
+
+@pytest.mark.parametrize("make", ["plain", "listed", "zipped", "frames"])
+def test_a_large_group_splits_into_units(monkeypatch, make):
+    """Units of a large data group decode alone as they do together, each byte in one of them."""
+    monkeypatch.setattr("udfs.decode.mdf4_data.GROUP_BYTES", 1000)
+    monkeypatch.setattr("udfs.decode.mdf4_records.GROUP_BYTES", 1000)
+    data = {
+        "plain": lambda: plain_file(count=700),
+        "listed": lambda: plain_file(count=700, blocks=9),
+        "zipped": lambda: zipped_file(count=700),
+        "frames": lambda: bus_file(attached=DBC.encode(), frames=FRAMES * 40),
+    }[make]()
+    account = account_of(data)
+    units = account.index.units
+    assert len(units) > 4
+    assert sum(unit.message_count for unit in units) == account.index.messages_declared
+    alone = [account_of(data, units=[unit]) for unit in units]
+    assert [len(one.ledger) for one in alone]
+    for table, rows in account.tables.items():
+        parts = [one.tables[table] for one in alone if table in one.tables]
+        order = [
+            ("sequence", "ascending"),
+            *([("signal", "ascending")] if table == "signals" else []),
+        ]
+        joined = pa.concat_tables(parts).combine_chunks()
+        assert joined.sort_by(order).equals(rows.combine_chunks().sort_by(order))
+    starts = [unit.start_ns for unit in units]
+    assert starts == sorted(starts)
+
+
+def test_a_split_group_that_declares_too_much_loses_it_once(monkeypatch):
+    """What a large group declares beyond its data is counted by its last unit alone."""
+    monkeypatch.setattr("udfs.decode.mdf4_data.GROUP_BYTES", 1000)
+    monkeypatch.setattr("udfs.decode.mdf4_records.GROUP_BYTES", 1000)
+    account = account_of(plain_file(count=700, cycles=800))
+    assert numbers(account) == list(range(1000, 1700))
+    assert account.lost == 100
+    fewer = account_of(plain_file(count=700, cycles=150))
+    assert numbers(fewer) == list(range(1000, 1150))
+    assert fewer.lost == 0
+
+
+def test_two_groups_with_the_same_data_are_refused():
+    """Data that two groups claim as theirs would give every record twice."""
+    builder = MdfBuilder()
+    data = builder.data(b"".join(numbered_records(10)))
+    for name in ("one", "two"):
+        channels = [builder.time(), builder.channel(name, data_type=2, byte=8, bits=32)]
+        builder.data_group([builder.group(channels, cycles=10, size=12)], data)
+    with pytest.raises(DecodeError, match="MDF_CYCLE"):
+        index_recording(BytesSource(builder.bytes()))
 
 
 def test_the_header_is_metadata(samples):
