@@ -52,7 +52,7 @@ class EvaluationSpec:
     target: str
     classes: tuple[str, ...]
     threshold: float = 0.3
-    distance_edges_m: tuple[float, ...] = (0.0, 20.0, 40.0, 80.0)
+    distance_edges_m: tuple[float, ...] = (0.0, 20.0, 35.0, 50.0)
     resamples: int = 200
     block_ns: int = 1_000_000_000
     seed: int = 7

@@ -7,12 +7,14 @@ learn centre and size. Sizes are logarithms, so that eight bits resolve all of t
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import numpy as np
 import numpy.typing as npt
 
-from contracts.models import Float32Array
-from ml.config import STRIDE_PX
+from contracts.models import INPUT_NAME, Float32Array
+from ml.config import STRIDE_PX, DetectorConfig
 from ml.data import Boxes
 
 SIZE_UNIT_PX = 32.0  # a box of this size has the logarithm 0
@@ -131,6 +133,32 @@ def decode_outputs(
         class_index=kind[chosen],
         score=score[chosen].astype(np.float32),
     )
+
+
+def interface(config: DetectorConfig) -> dict[str, Any]:
+    """What goes into the network and how its outputs are read, as JSON values for a hand-off."""
+    rows, columns = config.grid
+    return {
+        "input": {
+            "name": INPUT_NAME,
+            "shape": [1, 3, config.height_px, config.width_px],
+            "type": "float32",
+            "content": "RGB planes in [0, 1]; the camera image scaled by area averaging",
+        },
+        "outputs": {
+            "scores": {
+                "shape": [1, len(config.classes), rows, columns],
+                "content": "logit of each class in each cell; local maxima of 3 by 3 are objects",
+                "classes": list(config.classes),
+            },
+            "boxes": {
+                "shape": [1, 4, rows, columns],
+                "content": "dx, dy, log_width, log_height",
+                "centre_px": f"({STRIDE_PX} * (column + 0.5 + dx), {STRIDE_PX} * (row + 0.5 + dy))",
+                "size_px": f"{SIZE_UNIT_PX:g} * exp(log_width), {SIZE_UNIT_PX:g} * exp(log_height)",
+            },
+        },
+    }
 
 
 def _maximum_3x3(values: Float32Array) -> Float32Array:

@@ -56,12 +56,13 @@ def truth_from_objects(
     tolerance_ns: int = 20_000_000,
     least_visible: float = 0.3,
     least_height_px: float = 12.0,
+    farthest_m: float = 50.0,
 ) -> pa.Table:
     """Known objects at the instants of the samples.
 
     A sample takes the objects of its drive at the nearest known instant. An object that is mostly
-    hidden, or too low in the image to be told, is ignored: neither a miss nor, where it is found,
-    a false alarm.
+    hidden, too low in the image to be told, or beyond the range that the detector is made for, is
+    ignored: neither a miss nor, where it is found, a false alarm.
 
     Args:
         samples: Rows of `gold.dataset_samples`.
@@ -70,6 +71,7 @@ def truth_from_objects(
         tolerance_ns: Farthest instant that is still the sample's.
         least_visible: Share of the object that must be seen.
         least_height_px: Least height of its box in the source image.
+        farthest_m: Range of the detector; a lidar's labels reach no farther.
 
     Raises:
         SchemaMismatchError: A column is missing.
@@ -90,12 +92,14 @@ def truth_from_objects(
     found = found.filter(pc.is_valid(found["box2d_x0_px"]))
     height = pc.subtract(found["box2d_y1_px"], found["box2d_y0_px"])
     hidden = pc.less(pc.fill_null(found["visible_fraction"], 1.0), least_visible)
+    far = pc.greater(found["distance_m"], farthest_m)
+    ignored = pc.or_(pc.or_(hidden, far), pc.less(height, least_height_px))
     columns = [
         found["sample_id"],
         found["class_name"],
         *(found[f"box2d_{corner}_px"] for corner in ("x0", "y0", "x1", "y1")),
         found["distance_m"],
-        pc.or_(hidden, pc.less(height, least_height_px)),
+        ignored,
     ]
     return pa.table(columns, names=TRUTH_SCHEMA.names).cast(TRUTH_SCHEMA)
 

@@ -10,14 +10,14 @@ SMALL = DetectorConfig(height_px=96, width_px=160, widths=(8, 16, 24, 32, 48))
 
 @pytest.fixture(scope="session")
 def toy_dataset():
-    """Two hundred samples of shapes on noise."""
-    return toy_samples(200, seed=1, size=(320, 192))
+    """Samples of shapes on noise."""
+    return toy_samples(150, seed=1, size=(320, 192))
 
 
 @pytest.fixture(scope="session")
 def toy_config():
     """A training of some seconds."""
-    return TrainConfig(detector=SMALL, steps=100, batch_size=8, threads=1)
+    return TrainConfig(detector=SMALL, steps=70, batch_size=8, threads=1)
 
 
 @pytest.fixture(scope="session")

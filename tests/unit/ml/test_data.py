@@ -158,6 +158,6 @@ def test_split_is_ordered_by_sample(toy_dataset):
     """The order of the table's rows never reaches the training; an empty split is an error."""
     ids = select_split(toy_dataset, "train")["sample_id"].to_pylist()
     assert ids == sorted(ids)
-    assert len(ids) == 120
+    assert len(ids) == 90
     with pytest.raises(ContractViolation, match="no sample"):
         select_split(toy_dataset, "holdout")

@@ -146,12 +146,12 @@ def test_distance_bands_split_objects_and_false_alarms():
     result = evaluate_detections(found, samples(1), wanted, spec=SPEC)
     assert result.value("recall", "distance=0-20") == 1.0
     assert result.value("precision", "distance=0-20") == 0.5
-    assert result.value("recall", "distance=40-80") == 0.0
-    assert result.value("precision", "distance=40-80") is None
+    assert result.value("recall", "distance=35-50") == 0.0
+    assert result.value("precision", "distance=35-50") is None
     counts = {r["slice"]: r["objects"] for r in result.rows.to_pylist()}
     assert counts["distance=0-20"] == 1
-    assert counts["distance=20-40"] == 0
-    assert counts["distance=40-80"] == 1
+    assert counts["distance=20-35"] == 0
+    assert counts["distance=35-50"] == 1
 
 
 def test_ignored_object_is_neither_miss_nor_alarm():

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -111,6 +113,29 @@ def test_wild_outputs_stay_boxes():
     assert np.isfinite(found.xyxy).all()
     assert (found.xyxy >= 0).all()
     assert (found.xyxy[:, [0, 2]] <= 320).all()
+
+
+def test_interface_says_what_the_network_does():
+    """The stated shapes are those of the network, and the stated formula gives the box back."""
+    import torch
+
+    from ml.config import DetectorConfig
+    from ml.detector import build_detector
+    from ml.targets import interface
+
+    config = DetectorConfig(height_px=96, width_px=160, widths=(8, 8, 8, 8, 8))
+    stated = json.loads(json.dumps(interface(config)))
+    outputs = build_detector(config).eval()(torch.zeros(stated["input"]["shape"]))
+    shapes = [list(output.shape) for output in outputs]
+    assert shapes == [stated["outputs"][name]["shape"] for name in ("scores", "boxes")]
+    targets = make_targets(boxes_of([[80, 40, 160, 120]], [0]), batch_size=1, classes=4, grid=GRID)
+    row, column = np.unravel_index(targets.scores[0, 0].argmax(), GRID)
+    dx, dy, log_width, log_height = targets.boxes[0, :, row, column].astype(float)
+    names = {"row": row, "column": column, "dx": dx, "dy": dy, "exp": np.exp,
+             "log_width": log_width, "log_height": log_height}  # fmt: skip
+    boxes = stated["outputs"]["boxes"]
+    np.testing.assert_allclose(eval(boxes["centre_px"], names), (120, 80), atol=1e-3)  # noqa: S307
+    np.testing.assert_allclose(eval(boxes["size_px"], names), (80, 80), atol=1e-3)  # noqa: S307
 
 
 def test_overlap_by_hand():

@@ -48,41 +48,42 @@ def test_same_input_finds_the_earlier_run(trained, toy_dataset, toy_config, mode
     assert not trained.reused
 
 
-def test_same_seed_gives_the_same_weights(tmp_path, toy_dataset, toy_config):
-    """Two trainings in two registries write byte-identical checkpoints; another seed does not."""
+def apart(config, name):
+    """The same training under an experiment and a model name of its own."""
+    return attrs.evolve(config, experiment=name, model_name=name)
+
+
+def test_same_seed_gives_the_same_weights(toy_dataset, toy_config, model_store):
+    """Trainings of two experiments write byte-identical checkpoints; another seed does not."""
     brief = attrs.evolve(toy_config, steps=4)
-    digests = []
-    for name, config in (
-        ("first", brief),
-        ("second", brief),
-        ("third", attrs.evolve(brief, seed=8)),
-    ):
-        made = train(
-            toy_dataset,
-            config,
-            tracking_uri=f"sqlite:///{tmp_path}/{name}.db",
-            artefacts=tmp_path / name,
-        )
-        digests.append(sha256_hex(made.checkpoint.read_bytes()))
+    place = {"tracking_uri": model_store[0], "artefacts": model_store[1]}
+    configs = [apart(brief, name) for name in ("first", "second", "third")]
+    configs[2] = attrs.evolve(configs[2], seed=8)
+    made = [train(toy_dataset, config, **place).checkpoint for config in configs]
+    digests = [sha256_hex(checkpoint.read_bytes()) for checkpoint in made]
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_fingerprint_covers_samples_and_configuration(toy_dataset, toy_config):
     """Another sample or another setting is another training; the order of rows is not."""
     base = training_fingerprint(toy_dataset, toy_config)
-    assert training_fingerprint(toy_dataset.take(list(range(199, -1, -1))), toy_config) == base
+    assert (
+        training_fingerprint(
+            toy_dataset.take(list(range(toy_dataset.num_rows - 1, -1, -1))), toy_config
+        )
+        == base
+    )
     assert training_fingerprint(toy_dataset.slice(1), toy_config) != base
     assert training_fingerprint(toy_dataset, attrs.evolve(toy_config, steps=99)) != base
 
 
-def test_failed_training_is_no_result(tmp_path, toy_dataset, toy_config):
+def test_failed_training_is_no_result(toy_dataset, toy_config, model_store):
     """A run that breaks ends FAILED, registers nothing, and is not found by the next one."""
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    wild = attrs.evolve(toy_config, steps=6, learning_rate=1e30)
+    wild = attrs.evolve(apart(toy_config, "wild"), steps=6, learning_rate=1e30)
     with pytest.raises(FloatingPointError):
-        train(toy_dataset, wild, tracking_uri=uri, artefacts=tmp_path)
-    client = registry.open_client(uri)
-    experiment = registry.experiment_id(client, wild.experiment, artefacts=tmp_path)
+        train(toy_dataset, wild, tracking_uri=model_store[0], artefacts=model_store[1])
+    client = registry.open_client(model_store[0])
+    experiment = registry.experiment_id(client, wild.experiment, artefacts=model_store[1])
     assert [run.info.status for run in client.search_runs([experiment])] == ["FAILED"]
     fingerprint = client.search_runs([experiment])[0].data.tags[registry.FINGERPRINT_TAG]
     assert registry.find_run(client, experiment, fingerprint=fingerprint) is None
@@ -113,10 +114,10 @@ def test_checkpoint_carries_its_shape(trained, toy_config, tmp_path):
         load_detector(damaged)
 
 
-def test_swapped_checkpoint_is_refused(tmp_path, toy_dataset, toy_config):
+def test_swapped_checkpoint_is_refused(toy_dataset, toy_config, model_store):
     """A checkpoint whose bytes changed after the training is refused before it is loaded."""
-    brief = attrs.evolve(toy_config, steps=2)
-    place = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "artefacts": tmp_path}
+    brief = attrs.evolve(apart(toy_config, "swapped"), steps=2)
+    place = {"tracking_uri": model_store[0], "artefacts": model_store[1]}
     made = train(toy_dataset, brief, **place)
     data = bytearray(made.checkpoint.read_bytes())
     data[-1] ^= 1

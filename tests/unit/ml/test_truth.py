@@ -76,18 +76,19 @@ def test_farther_than_the_tolerance_has_no_truth():
     assert not truth_from_objects(samples(("s", "a", T0 + 50_000_000)), objects).num_rows
 
 
-def test_hidden_low_and_absent_objects():
-    """Mostly hidden or very low objects are ignored, those out of the image are no rows."""
+def test_hidden_low_far_and_absent_objects():
+    """Mostly hidden, very low and far objects are ignored, those out of the image are no rows."""
     objects = pa.Table.from_pylist(
         [
             object_row(),
             object_row(visible_fraction=0.1),
             object_row(box2d_y1_px=25.0),
+            object_row(distance_m=51.0),
             object_row(box2d_x0_px=None),
         ]
     )
     found = truth_from_objects(samples(("s", "a", T0)), objects)
-    assert sorted(found["is_ignored"].to_pylist()) == [False, True, True]
+    assert sorted(found["is_ignored"].to_pylist()) == [False, True, True, True]
 
 
 def test_missing_column_is_named():
