@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pyarrow as pa
 
-from contracts.errors import UnsupportedFormatError
+from contracts.errors import ContractViolation, UnsupportedFormatError
 from contracts.recording import (
     Channel,
     Format,
@@ -65,9 +65,14 @@ def iter_table_groups(
 
     Yields:
         Groups of about 32 MB of payload; their ledgers balance by themselves.
+
+    Raises:
+        ContractViolation: A selection of an MDF file.
     """
     reader = _reader_of(index.format)
     if index.format == "mdf4":
+        if selection is not None:
+            raise ContractViolation("an MDF file is decoded by units, not by channels")
         yield from reader.iter_table_groups(source, index, units=units, context=context)
         return
     groups = reader.iter_message_groups(source, index, units=units, channels=selection)

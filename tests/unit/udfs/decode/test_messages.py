@@ -5,12 +5,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from contracts.errors import ContractViolation
 from contracts.recording import LedgerEntry, MessageGroup
 from tests.unit.udfs.decode.recordings import CONTEXT, account_of, mcap_bytes
 from tests.unit.udfs.oracles import batch_of
 from udfs.decode import mcap
 from udfs.decode.messages import plan_of_channel, table_groups
-from udfs.decode.recording import index_recording
+from udfs.decode.recording import index_recording, iter_table_groups
 from udfs.decode.source import BytesSource
 
 
@@ -82,3 +83,11 @@ def test_rows_of_a_group_outlive_the_arena_of_the_next():
     arena[:] = 0
     ((_, rows),) = decoded.tables
     assert rows.column("data").to_pylist() == [bytes(range(100)) * 3] * 5
+
+
+def test_a_selection_that_a_format_does_not_serve_is_refused():
+    """An MDF file decodes by units: channels that were asked for are never silently ignored."""
+    source = BytesSource(mcap_bytes(3))
+    index = attrs.evolve(index_recording(source), format="mdf4")
+    with pytest.raises(ContractViolation):
+        next(iter_table_groups(source, index, context=CONTEXT, selection=[1]))
