@@ -1,6 +1,7 @@
 """Model: the detector, what it is worth, and the gate that alone approves it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -24,7 +25,7 @@ EVALUATIONS = "gold.evaluations"
 APPROVAL = dg.AssetCheckSpec(
     "criteria_met",
     asset=["model", "gate"],
-    description="Every criterion of ml/criteria.yaml is met; else no bundle is built.",
+    description="Every criterion of the gate is met; else no bundle is built.",
     blocking=True,
 )
 
@@ -208,7 +209,7 @@ def _checks(verdict: "Verdict") -> str:
 
 def verdict_of(candidate: Candidate, *, deployment: Deployment, release: Release) -> "Verdict":
     """The criteria on the stored evaluations, the parity and the sizes of the candidate."""
-    from ml.gate import judge, load_criteria
+    from ml.gate import DEFAULT_CRITERIA, judge, load_criteria
     from spark_jobs.tables import read_arrow
 
     settings, out = deployment.settings, release.folder
@@ -230,4 +231,5 @@ def verdict_of(candidate: Candidate, *, deployment: Deployment, release: Release
     truth = truth_of(settings, candidate.samples)
     parity = parity_of(candidate, truth, **binaries, out=out)
     sizes = {artefact.target: artefact.size_bytes for artefact in binaries.values()}
-    return judge(rows, parity, load_criteria(), sizes_bytes=sizes)
+    criteria = load_criteria(Path(release.criteria) if release.criteria else DEFAULT_CRITERIA)
+    return judge(rows, parity, criteria, sizes_bytes=sizes)

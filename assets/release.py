@@ -60,6 +60,7 @@ class Release(dg.ConfigurableResource):  # type: ignore[type-arg]
         seed: Of the training.
         qnn_soc: Qualcomm SoC that the context binary is for.
         rtx_architecture: NVIDIA architecture that the RTX engine is for.
+        criteria: File of the gate's criteria; empty for those of `ml/criteria.yaml`.
     """
 
     deployment: dg.ResourceDependency[Deployment]
@@ -68,6 +69,7 @@ class Release(dg.ConfigurableResource):  # type: ignore[type-arg]
     seed: int = 7
     qnn_soc: str = "SA8255"
     rtx_architecture: str = "SM89"
+    criteria: str = ""
     _found: dict[str, Candidate] = PrivateAttr(default_factory=dict)
 
     @property

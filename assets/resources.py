@@ -62,8 +62,12 @@ class Spark(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The session of this run."""
         if self._session is None:
             from spark_jobs.session import connect
+            from spark_jobs.tables import register_existing
 
-            self._session = connect(self.deployment.settings)
+            settings = self.deployment.settings
+            self._session = connect(settings)
+            # The server's catalogue may be younger than the lake.
+            register_existing(self._session, settings)
         return self._session
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
