@@ -66,7 +66,7 @@ class RowMaker:
                 _joined([one.value for one in samples], np.float64),
                 mask=_joined([~one.is_value for one in samples], np.bool_),
             ),
-            "text": _texts(samples),
+            "text": self._texts(samples, rows=sum(counts)),
             "raw_value": _raw_values(samples),
             "unit": self._repeated([part.unit or None for part in parts], counts),
             "definition_hash": self._repeated(
@@ -130,7 +130,7 @@ class RowMaker:
             "ingest_date": self._constant(self.context.ingest_date, pa.date32(), rows),
         }
         arrays = [
-            columns[field.name] if field.name in columns else pa.nulls(rows, field.type)
+            columns[field.name] if field.name in columns else self._constant(None, field.type, rows)
             for field in schema
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -149,6 +149,18 @@ class RowMaker:
         codes = np.repeat(np.arange(len(words), dtype=np.int32), counts)
         return pa.array(words, pa.string()).take(pa.array(codes))
 
+    def _texts(self, samples: Sequence[Samples], *, rows: int) -> pa.Array:
+        """Texts of all samples, null where a sample has none."""
+        if not any(one.texts for one in samples):
+            return self._constant(None, pa.string(), rows)
+        words: list[str] = []
+        codes = [np.empty(0, np.int64)]
+        for one in samples:
+            codes.append(np.where(one.text >= 0, one.text + len(words), -1))
+            words += one.texts
+        joined = np.concatenate(codes)
+        return pa.array(words, pa.string()).take(pa.array(joined, mask=joined < 0))
+
 
 def _joined(
     arrays: list[npt.NDArray[np.generic]], kind: type[np.generic]
@@ -165,16 +177,3 @@ def _raw_values(samples: Sequence[Samples]) -> pa.Array:
         marks = np.zeros(rows, np.bool_) if one.is_invalid is None else one.is_invalid
         absent.append(marks | (one.raw is None))
     return pa.array(np.concatenate(values), mask=np.concatenate(absent))
-
-
-def _texts(samples: Sequence[Samples]) -> pa.Array:
-    """Texts of all samples, null where a sample has none."""
-    if not any(one.texts for one in samples):
-        return pa.nulls(sum(len(one.value) for one in samples), pa.string())
-    words: list[str] = []
-    codes = [np.empty(0, np.int64)]
-    for one in samples:
-        codes.append(np.where(one.text >= 0, one.text + len(words), -1))
-        words += one.texts
-    joined = np.concatenate(codes)
-    return pa.array(words, pa.string()).take(pa.array(joined, mask=joined < 0))
