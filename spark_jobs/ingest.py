@@ -11,6 +11,7 @@ import argparse
 import datetime as dt
 import json
 import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ import attrs
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from contracts.errors import ContractViolation
+from contracts.errors import ContractViolation, PlatformError
 from contracts.ids import content_hash
 from contracts.settings import Settings, settings_from
 from contracts.tables import SILVER_KINDS, TABLES
@@ -33,10 +34,13 @@ from spark_jobs.ingest_index import Indexed, index_objects
 from spark_jobs.pipeline import pipeline_version
 from spark_jobs.session import connected
 from spark_jobs.stage import pack
+from spark_jobs.storage import filesystem_of, is_local
 from spark_jobs.tables import create_table, open_table, register_existing
 
 BATCH_BYTES = 4 << 30
 BATCH_OBJECTS = 256
+SPARE_BYTES = 512 << 20
+"""Free disk that an ingest leaves to others."""
 INGEST_TABLES = tuple(
     name
     for name, contract in TABLES.items()
@@ -120,9 +124,10 @@ def ingest(
         progress: Told (stage, done, total).
 
     Raises:
-        PlatformError: NOT_FOUND, a place that is not there.
+        PlatformError: NOT_FOUND, a place that is not there; DISK_FULL.
         ContractViolation: CONSERVATION, objects got lost on the way: a fault of this program.
-        OSError: Storage failed; run it again.
+        OSError: Storage failed here; in a worker it comes as Spark's PythonException. What is
+            claimed stays claimed: run it again.
     """
     started = time.monotonic()
     job = _job(spark, settings, definitions, progress=progress, retry_quarantined=retry_quarantined)
@@ -231,6 +236,7 @@ def _run_batch(
     resumed: str | None = None,
 ) -> None:
     """Take objects through all steps; `resumed` names the batch that holds them already."""
+    _check_space(job.settings, sum(item.size_bytes for item in objects))
     indexed = index_objects(
         job.spark,
         objects,
@@ -265,6 +271,26 @@ def _run_batch(
         raise ContractViolation(
             f"{len(objects)} objects in a batch, {len(claim.settled) + len(finals)} outcomes",
             code="CONSERVATION",
+        )
+
+
+def _check_space(settings: Settings, size_bytes: int) -> None:
+    """Refuse to fill the disk: rows take at most about what their recordings do.
+
+    Raises:
+        PlatformError: DISK_FULL.
+    """
+    if not is_local(settings.lake_uri):
+        return
+    _, place = filesystem_of(settings.lake_uri)
+    free = shutil.disk_usage(place).free
+    needed = size_bytes + SPARE_BYTES
+    if free < needed:
+        raise PlatformError(
+            f"{needed >> 20} MiB are needed for the next batch, {free >> 20} MiB are free",
+            code="DISK_FULL",
+            uri=settings.lake_uri,
+            remedy="Free some space and run it again: nothing was lost",
         )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import struct
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 import polars as pl
 import pytest
 
-from contracts.errors import ContractViolation
+from contracts.errors import ContractViolation, PlatformError
 from spark_jobs.ingest import ingest, resume
 from spark_jobs.tables import list_tables, open_table, read_arrow
 
@@ -210,6 +211,51 @@ def test_two_definitions_of_one_name_get_tables_of_their_own(spark, lake, landin
     (landing / "c.mcap").write_bytes(mcap_bytes(first=50, messages=10, **REALS))
     assert take(spark, lake).outcomes == {"ACCEPTED": 1}
     assert read_arrow(lake, second).num_rows == 20
+
+
+def test_large_recording_in_many_tasks_gives_the_same_rows(
+    spark, lake, landing, mcap_bytes, monkeypatch
+):
+    """A recording split at its chunks has the rows, numbers and books of an undivided one."""
+    (landing / "a.mcap").write_bytes(mcap_bytes(messages=1000))
+    (landing / "b.mcap").write_bytes(mcap_bytes(first=5000, messages=1000)[:-4000])
+    whole = attrs.evolve(lake, lake_uri=(landing.parent / "whole").as_uri())
+    take(spark, whole, lake.landing_uri)
+    monkeypatch.setattr("spark_jobs.ingest_decode.TASK_BYTES", 8_000)
+    take(spark, lake)
+    parts = open_table(lake, "silver.pkg_number").file_uris()
+    assert len(parts) > 4
+    assert contents(lake) == contents(whole)
+
+
+def test_two_ingests_of_one_landing_area_at_once(spark, lake, landing, mcap_bytes):
+    """Two drivers that find the same objects at the same time write every row once."""
+    for ordinal in range(6):
+        (landing / f"{ordinal}.mcap").write_bytes(mcap_bytes(first=ordinal * 100, messages=50))
+    take(spark, lake, str(landing / "0.mcap"))
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(take, spark, lake) for _ in range(3)]
+        for job in jobs:
+            job.result()
+    resume(spark, lake, register=False)
+    assert numbers(lake) == [first * 100 + i for first in range(6) for i in range(50)]
+    assert {row["state"] for row in uploads(lake).values()} == {"ACCEPTED"}
+    for name in ("bronze.uploads", "bronze.recordings"):
+        assert read_arrow(lake, name).num_rows == 6
+    assert read_arrow(lake, "bronze.channels").num_rows == 12
+
+
+def test_full_disk_is_said_before_anything_is_claimed(
+    spark, lake, landing, mcap_bytes, monkeypatch
+):
+    """Without room for the next batch ingest stops with DISK_FULL, and a rerun takes all."""
+    (landing / "a.mcap").write_bytes(mcap_bytes(messages=10))
+    monkeypatch.setattr("spark_jobs.ingest.SPARE_BYTES", 1 << 60)
+    with pytest.raises(PlatformError, match="DISK_FULL"):
+        take(spark, lake)
+    assert read_arrow(lake, "bronze.uploads").num_rows == 0
+    monkeypatch.undo()
+    assert take(spark, lake).outcomes == {"ACCEPTED": 1}
 
 
 class Stopped(Exception):

@@ -1,0 +1,147 @@
+"""Tables on a real server: catalogue, writes that repeat, versions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+import attrs
+import pyarrow as pa
+import pytest
+
+from contracts.errors import SchemaMismatchError
+from contracts.tables import TABLES
+from spark_jobs.tables import (
+    ensure_table,
+    list_tables,
+    merge_rows,
+    open_table,
+    read,
+    read_arrow,
+    register_existing,
+    replace_rows,
+    table_version,
+    table_versions,
+)
+
+pytestmark = pytest.mark.spark
+DAY = dt.date(2026, 11, 20)
+NAME = "gold.releases"
+CLOCKS = TABLES["silver.clocks"].schema
+
+
+def clocks_df(spark, drive, *offsets):
+    rows = [
+        {
+            "drive_id": drive,
+            "recording_id": f"{drive}-{i}",
+            "valid_from_ns": i,
+            "offset_ns": offset,
+            "ingest_date": DAY,
+        }
+        for i, offset in enumerate(offsets)
+    ]
+    return spark.createDataFrame(pa.Table.from_pylist(rows, schema=CLOCKS))
+
+
+def offsets_of(settings, drive):
+    rows = read_arrow(settings, "silver.clocks", filters=[("drive_id", "=", drive)])
+    return sorted(rows.column("offset_ns").to_pylist())
+
+
+def test_table_has_columns_comments_and_place(spark, settings):
+    """A table of the contracts is external, at its URI, with the comments of its contract."""
+    ensure_table(spark, settings, TABLES[NAME])
+    ensure_table(spark, settings, TABLES[NAME])
+    found = {row.col_name: row for row in spark.sql(f"DESCRIBE TABLE EXTENDED {NAME}").collect()}
+    for field in TABLES[NAME].schema:
+        assert found[field.name].comment == field.metadata[b"comment"].decode()
+    assert found["Type"].data_type == "EXTERNAL"
+    place = re.sub("^file:/+", "file:///", found["Location"].data_type)
+    assert place == f"{settings.lake_uri}/gold/releases"
+    assert NAME in list_tables(settings)
+    assert NAME not in register_existing(spark, settings)
+
+
+def test_replace_is_idempotent_and_touches_its_rows_only(spark, settings):
+    """A repeated write of one identity does nothing; a new one replaces the rows it names."""
+
+    def replace(drive, *offsets, app_id):
+        df = clocks_df(spark, drive, *offsets)
+        where = f"drive_id = '{drive}'"
+        return replace_rows(spark, settings, "silver.clocks", df, where=where, app_id=app_id)
+
+    first = replace("t-a", 1, 2, app_id="t1")
+    assert replace("t-a", 1, 2, app_id="t1") == first
+    assert table_version(settings, "silver.clocks") == first
+    replace("t-b", 9, app_id="t2")
+    assert replace("t-a", 3, app_id="t3") == first + 2
+    assert (offsets_of(settings, "t-a"), offsets_of(settings, "t-b")) == ([3], [9])
+
+
+def test_old_versions_stay_readable(spark, settings):
+    """A pinned version gives the rows of then, in Spark and in delta-rs."""
+    df = clocks_df(spark, "t-c", 1)
+    where = "drive_id = 't-c'"
+    then = replace_rows(spark, settings, "silver.clocks", df, where=where, app_id="t4")
+    df = clocks_df(spark, "t-c", 2)
+    replace_rows(spark, settings, "silver.clocks", df, where=where, app_id="t5")
+    old = read(spark, "silver.clocks", version=then).where(where).collect()
+    assert [row.offset_ns for row in old] == [1]
+    assert [row.offset_ns for row in read(spark, "silver.clocks").where(where).collect()] == [2]
+    rows = read_arrow(settings, "silver.clocks", version=then).to_pylist()
+    assert [row["offset_ns"] for row in rows if row["drive_id"] == "t-c"] == [1]
+    assert table_versions(settings, ["silver.clocks", "silver.nothing"]) == {
+        "silver.clocks": then + 1
+    }
+
+
+def test_merge_updates_and_inserts_by_key(spark, settings):
+    """Rows with a known key are updated, nulls in keys included; others are inserted."""
+    keys = ["drive_id", "recording_id", "valid_from_ns"]
+    merge_rows(spark, settings, "silver.clocks", clocks_df(spark, "t-d", 1, 2), keys=keys)
+    merge_rows(spark, settings, "silver.clocks", clocks_df(spark, "t-d", 5, 2, 7), keys=keys)
+    assert offsets_of(settings, "t-d") == [2, 5, 7]
+
+
+@pytest.mark.parametrize("change", ["type", "name"])
+def test_other_columns_are_refused(spark, settings, change):
+    """A DataFrame with another column or type is refused, never cast or widened."""
+    df = clocks_df(spark, "t-e", 1)
+    if change == "type":
+        df = df.withColumn("offset_ns", df["offset_ns"].cast("int"))
+    else:
+        df = df.withColumnRenamed("offset_ns", "offset")
+    with pytest.raises(SchemaMismatchError, match="offset"):
+        replace_rows(spark, settings, "silver.clocks", df, where="drive_id = 't-e'", app_id="t6")
+    assert offsets_of(settings, "t-e") == []
+
+
+def test_rows_outside_the_predicate_are_refused(spark, settings):
+    """Delta refuses rows that the predicate of the replacement does not cover."""
+    df = clocks_df(spark, "t-f", 1)
+    with pytest.raises(Exception, match=r"(?i)replaceWhere|DELTA_REPLACE_WHERE_MISMATCH"):
+        replace_rows(spark, settings, "silver.clocks", df, where="drive_id = 'x'", app_id="t7")
+
+
+def test_spark_writes_no_statistics_of_personal_columns(spark, settings):
+    """Minima and maxima that Spark writes are of the safe columns only."""
+    df = clocks_df(spark, "t-g", 1)
+    where = "drive_id = 't-g'"
+    replace_rows(spark, settings, "silver.clocks", df, where=where, app_id="t8")
+    adds = pa.table(open_table(settings, "silver.clocks").get_add_actions(flatten=True))
+    named = {name.split(".", 1)[1] for name in adds.column_names if name.startswith("min.")}
+    assert "drive_id" in named
+    assert not named & {"evidence", "recorder", "method"}
+
+
+def test_path_with_blanks_is_the_same_place_for_all(spark, settings, tmp_path):
+    """Spark writes a lake whose folder has blanks and accents to where delta-rs reads it."""
+    lake = attrs.evolve(settings, lake_uri=(tmp_path / "a lake, ä").as_uri())
+    from spark_jobs.storage import spark_location
+    from spark_jobs.tables import create_table
+
+    create_table(lake, TABLES["silver.clocks"])
+    place = spark_location(f"{lake.lake_uri}/silver/clocks")
+    clocks_df(spark, "t-h", 4).write.format("delta").mode("append").save(place)
+    assert offsets_of(lake, "t-h") == [4]
