@@ -32,10 +32,12 @@ from contracts.recording import (
 )
 from udfs.decode.context import DecodeContext
 from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS
-from udfs.decode.mdf4_blocks import CN_VLSD
 from udfs.decode.mdf4_frames import frames_of
 from udfs.decode.mdf4_plan import FilePlan, GroupPlan, UnitPlan, plan_file
 from udfs.decode.mdf4_records import Records
+from udfs.decode.mdf4_types import (
+    CN_VLSD,
+)
 from udfs.decode.mdf4_values import blobs_of, convert, numbers_of, samples_of
 from udfs.decode.signal_rows import (
     CAN_FRAMES,

@@ -16,7 +16,11 @@ import attrs
 from contracts.errors import DecodeError, UnsupportedFormatError
 from contracts.ids import canonical_json, schema_hash
 from contracts.recording import Channel, Finding, Schema, Source
-from udfs.decode.mdf4_blocks import (
+from udfs.decode.mdf4_blocks import read_file
+from udfs.decode.mdf4_data import Fragment, Fragments
+from udfs.decode.mdf4_formula import formula
+from udfs.decode.mdf4_records import DataGroupReader, GroupRecords, check_layout
+from udfs.decode.mdf4_types import (
     CG_BUS_EVENT,
     CN_MASTER,
     CN_VIRTUAL,
@@ -28,11 +32,7 @@ from udfs.decode.mdf4_blocks import (
     DataGroup,
     MdfChannel,
     MdfFile,
-    read_file,
 )
-from udfs.decode.mdf4_data import Fragment, Fragments
-from udfs.decode.mdf4_formula import formula
-from udfs.decode.mdf4_records import DataGroupReader, GroupRecords, check_layout
 
 Kind = Literal["signals", "can_frames", "raw_messages"]
 

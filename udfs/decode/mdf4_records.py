@@ -18,8 +18,12 @@ import numpy.typing as npt
 from contracts.errors import DecodeError
 from contracts.recording import Int64Array, Source, UInt8Array
 from udfs.decode.limits import GROUP_BYTES
-from udfs.decode.mdf4_blocks import ChannelGroup, DataGroup, MdfChannel
 from udfs.decode.mdf4_data import DataStream, Fragment, Fragments
+from udfs.decode.mdf4_types import (
+    ChannelGroup,
+    DataGroup,
+    MdfChannel,
+)
 
 _PIECE_BYTES = 16 << 20
 _VLSD_SIZE = -1

@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from contracts.errors import UnsupportedFormatError
 from contracts.recording import Int64Array
-from udfs.decode.mdf4_blocks import (
+from udfs.decode.mdf4_formula import formula
+from udfs.decode.mdf4_records import Records, Variable
+from udfs.decode.mdf4_types import (
     CN_ALL_INVALID,
     CN_HAS_INVALID_BIT,
     CN_MLSD,
@@ -28,8 +30,6 @@ from udfs.decode.mdf4_blocks import (
     Conversion,
     MdfChannel,
 )
-from udfs.decode.mdf4_formula import formula
-from udfs.decode.mdf4_records import Records, Variable
 from udfs.encodings.bits import floats, integers
 from udfs.encodings.samples import Samples
 

@@ -13,7 +13,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from contracts.errors import DecodeError, PlatformError, ResourceLimitError, UnsupportedFormatError
 from tests.unit.udfs.decode.recordings import CONTEXT, account_of
 from tests.unit.udfs.oracles import assert_same, plain
-from udfs.decode import ros1bag
+from udfs.decode import ros1bag, ros1bag_scan
 from udfs.decode import ros1bag_records as rec
 from udfs.decode.recording import index_recording, iter_table_groups, resolve_pointers
 from udfs.decode.source import BytesSource, open_source
@@ -84,7 +84,7 @@ def fields_of(connection, raw: bytes) -> dict:
 
 def unindexed(data: bytes) -> bytes:
     """The bag as a recorder leaves it that lost power between two chunks."""
-    index_pos = ros1bag._bag_header(BytesSource(data)).number(b"index_pos")
+    index_pos = ros1bag_scan._bag_header(BytesSource(data)).number(b"index_pos")
     at = data.index(b"index_pos=") + len(b"index_pos=")
     cut = bytearray(data[:index_pos])
     cut[at : at + 8] = bytes(8)
