@@ -198,7 +198,7 @@ def score_labels(
 
 
 def score_scenarios(
-    truth: Mapping[str, DriveTruth], scenarios: pa.Table, *, min_overlap: float = 0.3
+    truth: Mapping[str, DriveTruth], scenarios: pa.Table, *, min_overlap: float = 0.5
 ) -> ScenarioScore:
     """Compare rows of `gold.scenarios` with the true ones.
 
