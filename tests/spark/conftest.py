@@ -100,7 +100,7 @@ class Fleet:
 
 @pytest.fixture(scope="session")
 def fleet(spark, settings, tmp_path_factory):
-    """Three simulated drives of 20 s, ingested under names of their own, since others use the lake.
+    """Three simulated drives of 14 s, ingested under names of their own, since others use the lake.
 
     Their kinds of scenario, light and weather are all there are.
     """
@@ -110,7 +110,7 @@ def fleet(spark, settings, tmp_path_factory):
 
     base = tmp_path_factory.mktemp("fleet")
     landing, truth = base / "landing", base / "truth"
-    spec = FleetSpec(drives=3, seconds=20.0, seed=7, camera_size=(320, 192))
+    spec = FleetSpec(drives=3, seconds=14.0, seed=7, camera_size=(320, 192))
     for drive in simulate_fleet(spec, out=landing, truth=truth):
         name = f"sync-{drive.drive_id}"
         manifest = json.loads((drive.folder / "drive.json").read_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 
@@ -103,13 +102,3 @@ def test_a_request_that_nothing_fits_is_refused(spark, fleet, spec):
     """No empty dataset comes into being."""
     with pytest.raises(ContractViolation, match="EMPTY_DATASET"):
         build_dataset(spark, fleet.settings, attrs.evolve(spec, min_confidence=1.01))
-
-
-def test_the_identity_depends_on_every_byte():
-    """Another image or another box is another sample; the order of the boxes is not."""
-    boxes = [{"class_name": "car", "x0_px": 1.0}, {"class_name": "truck", "x0_px": 2.0}]
-    identity = sample_id(b"image", boxes)
-    assert len(identity) == len(hashlib.sha256().hexdigest())
-    assert sample_id(b"image", boxes[::-1]) == identity
-    assert sample_id(b"imagf", boxes) != identity
-    assert sample_id(b"image", boxes[:1]) != identity

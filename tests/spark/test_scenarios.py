@@ -47,10 +47,19 @@ def test_a_second_run_commits_nothing(run_job, report):
     assert (again.committed, again.version) == (False, report.version)
 
 
-def test_a_rule_that_is_dropped_takes_its_rows_along(run_job, report, rows_of):
-    """With fewer rules the rows of the others go; with all rules they are back."""
-    run_job("gold_scenarios", rules=RULES[:1])
-    kinds = {row["scenario"] for row in rows_of("gold.scenarios").to_pylist()}
-    assert kinds == {RULES[0].scenario}
-    assert run_job("gold_scenarios").committed
+def test_a_rule_that_is_dropped_takes_its_rows_along(run_job, report, rows_of, fleet):
+    """With fewer rules the rows of the others go from these drives; with all they are back."""
+    drive = fleet.drive_ids[:1]
+
+    def kinds():
+        rows = rows_of("gold.scenarios").to_pylist()
+        return {row["scenario"] for row in rows if row["drive_id"] == drive[0]}
+
+    before = kinds()
+    assert before - {"standstill"}
+    changed = run_job("gold_scenarios", drive_ids=drive, rules=RULES[1:2])
+    assert (changed.committed, changed.drives) == (True, drive)
+    assert kinds() == before & {"standstill"}
+    assert run_job("gold_scenarios", drive_ids=drive).committed
+    assert kinds() == before
     assert len(rows_of("gold.scenarios")) == report.rows
