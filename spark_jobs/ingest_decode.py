@@ -20,6 +20,7 @@ from contracts.tables import SILVER_KINDS, TABLES
 from spark_jobs.guard import ATTEMPTS, Bounds, guarded
 from spark_jobs.index_codec import unpack_index
 from spark_jobs.parts import Part, PartWriter
+from spark_jobs.readers import import_readers
 from spark_jobs.stage import pack, run_stage
 
 TASK_BYTES = 64 << 20
@@ -200,6 +201,7 @@ def decode_task(payload: bytes, *, storage_options: Mapping[str, str]) -> bytes:
     the others are decoded again without it; if the child dies, each recording gets one of its own.
     """
     task = json.loads(payload)
+    import_readers(split["uri"] for split in task["splits"])
     found: dict[str, Any] = {"parts": [], "counts": {}, "failed": {}}
     groups = [task["splits"]]
     while groups:

@@ -17,6 +17,7 @@ from contracts.recording import RecordingIndex
 from spark_jobs.discover import UploadObject, parse_manifest
 from spark_jobs.guard import ATTEMPTS, Bounds, guarded
 from spark_jobs.index_codec import pack_index, unpack_index
+from spark_jobs.readers import import_readers
 from spark_jobs.stage import pack, run_stage
 
 TASK_BYTES = 256 << 20
@@ -101,6 +102,7 @@ def index_objects(
 def index_task(payload: bytes, *, storage_options: Mapping[str, str]) -> bytes:
     """Work of one task: several objects in one guarded child, singly if that one dies."""
     objects = [(uri, size) for uri, size in json.loads(payload)]
+    import_readers(uri for uri, _ in objects)
     return json.dumps(list(_index_guarded(objects, storage_options))).encode()
 
 
