@@ -217,8 +217,7 @@ class Fragments:
         except DecodeError as error:
             if error.code not in ("MDF_TRUNCATED", "MDF_BAD_BLOCK"):
                 raise
-            finding = Finding(error.code, error.what, error.offset, loses=True, lost_messages=None)
-            self.findings.append(finding)
+            self._add(error.code, error.what, error.offset)
         self._found[link] = tuple(values), tuple(invalid)
         return self._found[link]
 
@@ -305,5 +304,9 @@ class Fragments:
         return tuple(found)
 
     def _cut(self, address: int, what: str) -> None:
-        finding = Finding("MDF_TRUNCATED", what, address, loses=True, lost_messages=None)
-        self.findings.append(finding)
+        self._add("MDF_TRUNCATED", what, address)
+
+    def _add(self, code: str, what: str, offset: int | None) -> None:
+        """Note a loss; how much it is follows from the counts, where the file has any."""
+        lost = None if self._unfinalised else 0
+        self.findings.append(Finding(code, what, offset, loses=True, lost_messages=lost))

@@ -172,9 +172,9 @@ def plan_file(source: Source) -> FilePlan:
         reader = DataGroupReader(source, data_group, fragments, is_only=with_data == 1)
         if reader.damage:
             what = f"data group {number}: {reader.damage}"
-            findings.append(
-                Finding("RECORDS_DAMAGED", what, data_group.address, loses=True, lost_messages=None)
-            )
+            lost = None if unfinalised else 0  # then the counts say how many
+            where = data_group.address
+            findings.append(Finding("RECORDS_DAMAGED", what, where, loses=True, lost_messages=lost))
         groups = []
         for layout in reader.groups:
             plan = _group_plan(layout, next_id, unfinalised=unfinalised, findings=findings)

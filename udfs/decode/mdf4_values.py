@@ -84,9 +84,10 @@ def invalid_samples(
 ) -> Mask:
     """(N,) bool, which samples their record marks as invalid."""
     rows = len(records.ordinal)
-    if channel.flags & CN_ALL_INVALID:
-        return np.ones(rows, bool)
-    if not channel.flags & CN_HAS_INVALID_BIT or not group.invalid_bytes:
+    has_bit = bool(channel.flags & CN_HAS_INVALID_BIT) and group.invalid_bytes > 0
+    if channel.flags & CN_ALL_INVALID or (has_bit and bit // 8 >= group.invalid_bytes):
+        return np.ones(rows, bool)  # a mark that is not in the record can't say that they are valid
+    if not has_bit:
         return np.zeros(rows, bool)
     column = records.matrix[:, group.data_bytes + bit // 8]
     return (column >> np.uint8(bit % 8)) & 1 != 0

@@ -34,6 +34,10 @@ from udfs.decode.ros1bag_chunk import (
 
 MAGIC = b"#ROSBAG V2.0\n"
 _COMPRESSIONS = ("none", "bz2", "lz4")
+_SEARCH_BYTES = 1 << 20
+_CHUNK_OP = b"\x04\0\0\0op=\x05"
+_MOST_BEFORE_OP = 64
+"""Bytes of a chunk record's header that may stand before its op: length, compression and size."""
 
 
 @attrs.define
@@ -190,8 +194,9 @@ def _add_unit(scan: _Scan, chunk: rec.Chunk) -> None:
 
 
 def _skip_damage(source: Source, scan: _Scan, at: int, error: DecodeError) -> int:
-    """Quarantine the bytes from `at` to the next chunk that is claimed, or to the end."""
-    end = min((claim for claim in scan.claims if at < claim < source.size), default=source.size)
+    """Quarantine the bytes from `at` to the next chunk, claimed or found, or to the end."""
+    claimed = min((claim for claim in scan.claims if at < claim < source.size), default=source.size)
+    end = claimed if scan.claims else _next_chunk(source, at + 1)
     if error.code == "TRUNCATED" and end == source.size:
         _add_truncation(scan, at)
     else:
@@ -200,6 +205,30 @@ def _skip_damage(source: Source, scan: _Scan, at: int, error: DecodeError) -> in
         scan.findings.append(finding)
     scan.damaged.append(LedgerEntry(at, end - at, "quarantined", error.code, error.what))
     return end
+
+
+def _next_chunk(source: Source, at: int) -> int:
+    """Where the next record begins that reads as a chunk; the size of the file if none does."""
+    while at < source.size:
+        block = bytes(source.read_at(at, min(_SEARCH_BYTES, source.size - at)))
+        found = block.find(_CHUNK_OP)
+        while found >= 0:
+            for start in range(max(at + found - _MOST_BEFORE_OP, at), at + found - 3):
+                if _is_chunk(source, start):
+                    return start
+            found = block.find(_CHUNK_OP, found + 1)
+        if at + len(block) == source.size:
+            break
+        at += max(len(block) - _MOST_BEFORE_OP - len(_CHUNK_OP), 1)
+    return source.size
+
+
+def _is_chunk(source: Source, offset: int) -> bool:
+    try:
+        record = rec.read_record(source, offset)
+    except DecodeError:
+        return False
+    return record.op == rec.OP_CHUNK and {b"compression", b"size"} <= record.fields.keys()
 
 
 def _add_truncation(scan: _Scan, at: int) -> None:

@@ -164,11 +164,13 @@ def _findings(rows: Rows, declared: int | None, topics: Sequence[Topic]) -> Iter
     if orphans:
         what = f"{orphans} messages name a topic that is not there"
         yield Finding("ORPHAN_MESSAGES", what, loses=True, lost_messages=orphans)
-    found = len(rows.id)
-    if declared is not None and declared != found and not rows.gaps:
-        what = f"the metadata declares {declared} messages, {found} are there"
-        lost = max(declared - found, 0)
-        yield Finding("COUNT_MISMATCH", what, loses=lost > 0, lost_messages=lost)
+    if declared is None or any(last is None for _, last in rows.gaps):
+        return
+    in_gaps = sum(last - first + 1 for first, last in rows.gaps if last is not None)
+    missing = declared - len(rows.id) - in_gaps - rows.disordered
+    if missing:
+        what = f"the metadata declares {declared} messages, {len(rows.id)} are there"
+        yield Finding("COUNT_MISMATCH", what, loses=missing > 0, lost_messages=max(missing, 0))
 
 
 def _around(store: Store, size: int) -> Iterator[Finding]:

@@ -129,13 +129,25 @@ class Store:
         return 0
 
     def topics(self) -> list[Topic]:
-        """All rows of `topics`; DecodeError DB_MALFORMED if they can't be read."""
+        """The rows of `topics`, up to the first that can't be read.
+
+        Messages of the topics behind it count as those of unknown topics.
+
+        Raises:
+            DecodeError: DB_MALFORMED, not one row can be read.
+        """
         columns = ", ".join(
             f"CAST(COALESCE({name}, '') AS TEXT)" if name in self.columns["topics"] else "''"
             for name in _TOPIC_COLUMNS
         )
-        rows = self._sound(f"SELECT rowid, {columns} FROM topics ORDER BY rowid")  # noqa: S608
-        return [Topic(*row) for row in rows]
+        rows: list[Topic] = []
+        try:
+            found = self._db.execute(f"SELECT rowid, {columns} FROM topics ORDER BY rowid")  # noqa: S608
+            rows.extend(Topic(*row) for row in found)
+        except sqlite3.Error as error:
+            if not rows:
+                raise DecodeError(f"topics: {error}", code="DB_MALFORMED") from error
+        return rows
 
     def definitions(self) -> list[Definition]:
         """All rows of `message_definitions` that hold a definition; none in old files.
@@ -176,7 +188,7 @@ class Store:
         """All rows of `messages` that can be read, and the ranges that can't."""
         parts: list[Int64Array] = []
         gaps: tuple[tuple[int, int | None], ...] = ()
-        last = -(1 << 63)
+        last = 0
         try:
             cursor = self._db.execute(f"{_SELECT} ORDER BY rowid")
             while rows := cursor.fetchmany(_ROWS_AT_A_TIME):

@@ -259,6 +259,21 @@ def test_a_damaged_chunk_costs_only_itself(make_bag):
     assert "CHUNK_DAMAGED" in account.codes
 
 
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_destroyed_record_costs_its_chunk_with_or_without_index(make_bag, indexed):
+    """Where a chunk record is destroyed, reading goes on at the next chunk, claimed or found."""
+    data = make_bag()
+    units = chunks(data)
+    broken = bytearray(data if indexed else unindexed(data))
+    broken[units[2].offset : units[2].offset + 40] = b"\xff" * 40
+    account = account_of(bytes(broken))
+    assert len(account.rows) == 400 - units[2].message_count
+    assert "BAD_RECORD" in account.codes
+    (entry,) = (entry for entry in account.ledger if entry.fate == "quarantined")
+    assert entry.offset == units[2].offset
+    assert entry.offset + entry.length == units[3].offset
+
+
 def test_an_index_that_leaves_a_message_out_is_not_believed(make_bag):
     """Messages between the indexed ones are found; the claim that differs is reported."""
     data = bytearray(make_bag(compression="none"))
