@@ -203,9 +203,11 @@ def _random_affine(
 def _random_light(
     random: np.random.Generator, image: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.uint8]:
-    gain, bias = random.uniform(0.6, 1.4), random.uniform(-20, 20)
-    table = np.clip(np.arange(256) * gain + bias, 0, 255).astype(np.uint8)
-    return table[image]
+    """Brighter or darker, and each colour by itself: few drives show few colours of coats."""
+    gains = random.uniform(0.6, 1.4) * random.uniform(0.7, 1.3, 3)
+    levels = np.arange(256)[:, None] * gains + random.uniform(-20, 20)
+    table = np.clip(levels, 0, 255).astype(np.uint8)
+    return np.stack([table[image[..., colour], colour] for colour in range(3)], axis=-1)
 
 
 def _clipped(
