@@ -201,3 +201,26 @@ def test_today_has_a_partition():
     assert last_day() == today
     upload = Upload("a", (("a", 1, time.time_ns()),))
     assert ingest_days.has_partition_key(upload.day(last=last_day()).isoformat())
+
+
+def test_a_drive_in_a_bucket_is_one_run(tmp_path, object_storage, new_bucket):
+    """On S3 a drive waits for its last object, then starts one run; an unchanged bucket none."""
+    client = new_bucket("sensor-landing")
+    variables = {
+        **object_storage,
+        "DRIVELAKE_HOME": str(tmp_path),
+        "DRIVELAKE_LAKE": "s3://sensor-landing/lake",
+        "DRIVELAKE_LANDING": "s3://sensor-landing/uploads",
+    }
+    folder = tmp_path / "drive-7"
+    _put_drive(folder)
+    names = sorted(path.name for path in folder.iterdir())
+    for name in names[1:]:
+        client.upload_file(str(folder / name), "sensor-landing", f"uploads/drive-7/{name}")
+    first = _evaluate(variables)
+    assert first.run_requests == []
+    client.upload_file(str(folder / names[0]), "sensor-landing", f"uploads/drive-7/{names[0]}")
+    second = _evaluate(variables, cursor=first.cursor)
+    (request,) = second.run_requests
+    assert _uris(request) == [f"s3://sensor-landing/uploads/drive-7/{name}" for name in names]
+    assert isinstance(_evaluate(variables, cursor=second.cursor), dg.SkipReason)

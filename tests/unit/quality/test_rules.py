@@ -77,8 +77,8 @@ MUTATIONS = [
 ]
 
 
-@pytest.fixture
-def lake():
+@pytest.fixture(scope="module")
+def database():
     connection = duckdb.connect()
     for layer in LAYERS:
         connection.execute(f"CREATE SCHEMA {layer}")
@@ -88,6 +88,14 @@ def lake():
         connection.unregister("incoming")
     yield connection
     connection.close()
+
+
+@pytest.fixture
+def lake(database):
+    """The good lakehouse; what a test changes is rolled back."""
+    database.execute("BEGIN")
+    yield database
+    database.execute("ROLLBACK")
 
 
 def _failures(lake, names=TABLES, **more):
