@@ -185,7 +185,7 @@ def _key_to_use(
     if own.pem != pem:
         problems.append(Problem("BAD_KEY", PUBLIC_KEY, f"{PUBLIC_KEY} is not in canonical form"))
     if trusted and own != trusted:
-        detail = f"the bundle's key {own.fingerprint[:16]} is not the trusted one"
+        detail = f"{PUBLIC_KEY} holds {own.fingerprint[:16]}, not the trusted key"
         problems.append(Problem("UNTRUSTED_KEY", PUBLIC_KEY, detail))
     return trusted or own
 
