@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from assets.column_lineage import column_lineage
 from assets.partitions import ingest_days
 from assets.table_state import table_state
 from contracts.limits import RANGES, value_set
@@ -132,7 +133,11 @@ def table_result(
     """
     return dg.MaterializeResult(
         asset_key=key_of(name),
-        metadata={**table_metadata(settings, name, day=day), **(more or {})},
+        metadata={
+            **table_metadata(settings, name, day=day),
+            **column_lineage(name),
+            **(more or {}),
+        },
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from assets.column_lineage import LINEAGE
 from assets.platform import platform_definitions
 from contracts.tables import TABLES
 from quality.evaluate import rules_for
@@ -125,6 +126,18 @@ def test_every_asset_says_what_it_is(definitions):
         assert spec.kinds, spec.key
         if spec.key.path[0] != "raw":
             assert spec.code_version, spec.key
+
+
+def test_column_lineage_names_columns(definitions):
+    """Lineage runs between columns that exist, along dependencies that the graph has."""
+    asset_graph = definitions.get_repository_def().asset_graph
+    for table, columns in LINEAGE.items():
+        assert set(columns) <= set(TABLES[table].schema.names)
+        parents = asset_graph.get(dg.AssetKey(table.split("."))).parent_keys
+        for dep in (dep for deps in columns.values() for dep in deps):
+            parent, column = dep.rsplit(".", 1)
+            assert column in TABLES[parent].schema.names, dep
+            assert dg.AssetKey(parent.split(".")) in parents, dep
 
 
 def test_code_location_loads_quickly():
