@@ -5,17 +5,23 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import os
+import shutil
+import subprocess
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
+import attrs
 import pyarrow as pa
+import pyspark
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from spark_jobs.discover import discover
 from spark_jobs.ingest import ingest, resume
-from spark_jobs.server import start_server, stop_server
+from spark_jobs.server import server_configuration, start_server, stop_server
 from spark_jobs.session import connected
 from spark_jobs.storage import filesystem_of
 from spark_jobs.tables import list_tables, read_arrow, register_existing
@@ -23,6 +29,7 @@ from spark_jobs.tables import list_tables, read_arrow, register_existing
 pytestmark = pytest.mark.spark
 DAY = dt.date(2026, 11, 20)
 APPENDS = 20
+ENTRIES = 40
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +128,52 @@ def test_upload_in_several_steps_on_s3(s3, mcap_bytes):
     assert waiting.pending
     put(s3, "s3://fleet/more/a.mcap", data)
     assert [item.pending for item in discover(["s3://fleet/more/"], storage_options=s3)] == ["", ""]
+
+
+def racer(settings, s3, name, store, folder):
+    """A JVM that writes log entries through a log store once it reads a line."""
+    spark_jars = Path(pyspark.__file__).parent / "jars"
+    path = [settings.jars / "drivelake", settings.jars / "delta/*", settings.jars / "s3a/*"]
+    configuration = server_configuration(attrs.evolve(settings, storage_options=s3))
+    hadoop = [
+        f"{key.removeprefix('spark.hadoop.')}={value}"
+        for key, value in configuration.items()
+        if key.startswith("spark.hadoop.fs.")
+    ]
+    program = Path(__file__).with_name("LogStoreRace.java")
+    class_path = os.pathsep.join(str(entry) for entry in [*path, spark_jars / "*"])
+    java = shutil.which("java")
+    return subprocess.Popen(
+        [java, "-cp", class_path, program, store, folder, name, str(ENTRIES), *hadoop],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def test_of_two_drivers_that_write_one_log_entry_one_wins(settings, s3):
+    """In a race for each of many entries exactly one of two JVMs wins, and its bytes stay."""
+    store, folder = "drivelake.ConditionalPutLogStore", "s3://fleet/race"
+    names = ("left", "right")
+    racers = [racer(settings, s3, name, store, folder) for name in names]
+    try:
+        for one in racers:
+            assert one.stdout.readline() == "ready\n"
+        for one in racers:
+            one.stdin.write("go\n")
+            one.stdin.flush()
+        won = [[int(line) for line in one.communicate(timeout=300)[0].split()] for one in racers]
+    finally:
+        for one in racers:
+            one.kill()
+            one.wait()
+    assert sorted(won[0] + won[1]) == list(range(ENTRIES))
+    filesystem, path = filesystem_of(folder, storage_options=s3)
+    for name, entries in zip(names, won, strict=True):
+        for entry in entries:
+            with filesystem.open_input_stream(f"{path}/{entry:020d}.json") as stream:
+                assert stream.read().decode() == f"{name}\nentry {entry}\n"
 
 
 def test_two_spark_drivers_and_a_third_writer_lose_nothing(first, deployment, s3):
