@@ -12,6 +12,7 @@ from quality.rules import (
     dec003,
     dec004,
     dec005,
+    dec006,
     dst001,
     dst002,
     dst003,
@@ -34,7 +35,7 @@ from quality.rules import (
 
 _MODULES = (
     *(str001, str002, str003, str004, str005),
-    *(dec001, dec002, dec003, dec004, dec005),
+    *(dec001, dec002, dec003, dec004, dec005, dec006),
     *(clk001, clk002, clk003),
     *(syn001, syn002, syn003, syn004),
     *(lbl001, lbl002, lbl003, lbl004),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contracts.tables import SILVER_KINDS, TableContract
 from quality.rule import Failing, Rule, Severity
 
-_MANY_ROWS_A_MESSAGE = ("transforms", "objects", "signals", "can_frames")
+_MANY_ROWS_A_MESSAGE = ("transforms", "objects", "signals")
 _QUERY = """
 SELECT c.recording_id, c.channel_id FROM {channels} AS c
 FULL OUTER JOIN (

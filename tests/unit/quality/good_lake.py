@@ -21,6 +21,7 @@ def _recording(recording_id: str, recorder: str, messages: int) -> dict[str, Any
         "drive_id": "drive-1",
         "recorder": recorder,
         "format": "mcap",
+        "size_bytes": 1000,
         "messages_declared": messages,
         "messages_written": messages,
         "messages_bad": 0,
@@ -130,12 +131,12 @@ def _channel(channel_id: int, table: str, count: int) -> dict[str, Any]:
     }
 
 
-def _ledger(recording_id: str, messages: int) -> dict[str, Any]:
+def _ledger(recording_id: str, messages: int, *, offset: int, length: int) -> dict[str, Any]:
     return {
         "recording_id": recording_id,
-        "offset": 64,
-        "length": 1000,
-        "fate": "decoded",
+        "offset": offset,
+        "length": length,
+        "fate": "decoded" if messages else "skipped",
         "messages_declared": messages,
         "messages_written": messages,
         "messages_bad": 0,
@@ -153,7 +154,11 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ],
     "bronze.recordings": [_recording("rec-a", "adas", 5), _recording("rec-b", "bus", 2)],
     "bronze.channels": [_channel(1, "imu", 3)],
-    "bronze.decode_ledger": [_ledger("rec-a", 5), _ledger("rec-b", 2)],
+    "bronze.decode_ledger": [
+        _ledger("rec-a", 0, offset=0, length=64),
+        _ledger("rec-a", 5, offset=64, length=936),
+        _ledger("rec-b", 2, offset=0, length=1000),
+    ],
     "silver.imu": _messages(3),
     "silver.clocks": [_clock("rec-a", "gnss_time"), _clock("rec-b", "shared_signal")],
     "silver.frames": [_frame(index) for index in range(3)],
