@@ -18,10 +18,13 @@ FloatArray = npt.NDArray[np.float64]
 _MAX_EXTENT_M = 11.0
 _OPEN_SHARE = 0.9
 _CROWN_M = 1.25
+_GAP_M = 0.3
+_ROWS_WITHOUT_GAP = 2.5
 _ABOVE_M = 0.25
 _SHOULDER_M = 1.05
-_FLOATING_M = 0.9
-_MIN_BICYCLE_M = 1.2
+_FLOATING_M = 1.3
+_MIN_BICYCLE_M = 0.95
+_MIN_BICYCLE_SIDE_M = 1.3
 _MAX_SHOULDERS_M = 0.8
 _MIN_CAR_FACE_M = 1.2
 _WIDTHS = 1.3
@@ -29,7 +32,8 @@ _OVERLAP = 0.02
 _DOUBT = 0.35
 _DOUBT_POINTS = 14.0
 _ONE_SIDED = 0.75
-_MIN_TRUCK_FACE_M = 2.0
+_MIN_TRUCK_FACE_M = 1.8
+_ROADSIDE_M = 11.0
 _MIN_TRUCK_DEPTH_M = 1.6
 
 
@@ -65,6 +69,8 @@ class Cluster:
         free_above_m: How high the lidar looked above the ground at this place: a top below it was
             seen, a top at it may be the middle of something taller.
         shoulder_m: Longer side of the points above the height of a handlebar; 0 if there are none.
+        column_gap_m: Distance of two columns of the lidar at this place: how much of a side may
+            lie between its outermost points and its ends.
     """
 
     rectangle: Rectangle
@@ -73,11 +79,26 @@ class Cluster:
     top_m: float
     free_above_m: float
     shoulder_m: float
+    column_gap_m: float
 
     @property
     def is_open(self) -> bool:
         """Whether the top was not seen: what is there may go on above the highest ray."""
         return self.top_m > _OPEN_SHARE * self.free_above_m
+
+    @property
+    def is_broadside(self) -> bool:
+        """Whether the longer side lies across the line of sight."""
+        low, high = self.rectangle.low, self.rectangle.high
+        longer = int(np.argmax(np.subtract(high, low)))
+        middle = np.abs(np.add(low, high))
+        return bool(middle[longer] < middle[1 - longer])
+
+    @property
+    def beside_m(self) -> float:
+        """How far to the side of the vehicle the middle is."""
+        x, y = np.add(self.rectangle.low, self.rectangle.high) / 2
+        return abs(float(np.sin(self.rectangle.yaw_rad) * x + np.cos(self.rectangle.yaw_rad) * y))
 
     @property
     def long_m(self) -> float:
@@ -165,9 +186,13 @@ def find_clusters(
         is_thin = max(np.subtract(rectangle.high, rectangle.low)) < _MIN_CAR_FACE_M
         margin = _CROWN_M if is_thin else _ABOVE_M
         higher = above[_inside(xy[above], rectangle, margin_m=margin)]
-        heights = np.concatenate([height[members], height[higher]])
-        shoulder = members[height[members] > _SHOULDER_M]
         distance = float(np.median(np.linalg.norm(xy[members], axis=1)))
+        heights = _without_gap(
+            height[members],
+            height[higher],
+            gap_m=max(_GAP_M, _ROWS_WITHOUT_GAP * rules.row_step_rad * distance),
+        )
+        shoulder = members[height[members] > _SHOULDER_M]
         yield Cluster(
             rectangle=rectangle,
             points=len(heights),
@@ -175,6 +200,7 @@ def find_clusters(
             top_m=float(heights.max()),
             free_above_m=float(lidar_xyz[2]) + slope * distance,
             shoulder_m=_longer_side(xy[shoulder], rectangle),
+            column_gap_m=rules.column_step_rad * distance,
         )
 
 
@@ -195,19 +221,21 @@ def _is_pedestrian(_: Cluster) -> bool:
 
 
 def _is_cyclist(cluster: Cluster) -> bool:
-    """A long foot under narrow shoulders."""
-    return cluster.long_m > _MIN_BICYCLE_M and cluster.shoulder_m < _MAX_SHOULDERS_M
+    """A long foot under narrow shoulders; across the line of sight it may be the rear of a car."""
+    least = _MIN_BICYCLE_SIDE_M if cluster.is_broadside else _MIN_BICYCLE_M
+    return cluster.long_m > least and cluster.shoulder_m < _MAX_SHOULDERS_M
 
 
 def _is_car(cluster: Cluster) -> bool:
-    return cluster.long_m > _MIN_CAR_FACE_M
+    return cluster.long_m + cluster.column_gap_m / 2 > _MIN_CAR_FACE_M
 
 
 def _is_truck(cluster: Cluster) -> bool:
-    """Two sides of a truck, or one of them below a top that was seen: else it may be a house."""
-    if cluster.short_m > _MIN_TRUCK_DEPTH_M or not cluster.is_open:
+    """Two sides of a truck, or one near the way ahead: elsewhere one side is likely a house's."""
+    if cluster.short_m > _MIN_TRUCK_DEPTH_M:
         return cluster.long_m > _MIN_TRUCK_FACE_M
-    return _MIN_TRUCK_FACE_M < cluster.long_m < TRUCK.max_width_m
+    longest = TRUCK.max_width_m if cluster.is_open else TRUCK.max_length_m
+    return cluster.beside_m < _ROADSIDE_M and _MIN_TRUCK_FACE_M < cluster.long_m < longest
 
 
 def complete_box(
@@ -278,6 +306,14 @@ def _fits(rule: ClassRule, cluster: Cluster) -> bool:
         and cluster.short_m <= rule.max_width_m
         and rule.min_height_m <= cluster.top_m <= rule.max_height_m
     )
+
+
+def _without_gap(heights: FloatArray, higher: FloatArray, *, gap_m: float) -> FloatArray:
+    """Heights of a cluster with those above it, up to the first gap: a crown over somebody."""
+    rising = np.concatenate([[heights.max()], np.sort(higher)])
+    gaps = np.flatnonzero(np.diff(rising) > gap_m)
+    joined = rising[1 : gaps[0] + 1] if len(gaps) else rising[1:]
+    return np.concatenate([heights, joined])
 
 
 def _longer_side(xy: FloatArray, rectangle: Rectangle) -> float:

@@ -33,7 +33,7 @@ class ClassRule:
 PEDESTRIAN = ClassRule("pedestrian", 0.55, 0.55, 1.74, 0.95, 0.95, 1.15, 1.95)
 CYCLIST = ClassRule("cyclist", 1.8, 0.6, 1.76, 2.2, 1.0, 1.35, 2.05)
 CAR = ClassRule("car", 4.4, 1.83, 1.52, 5.4, 2.25, 1.05, 1.85)
-TRUCK = ClassRule("truck", 8.2, 2.48, 3.35, 10.5, 2.95, 2.3, 3.8)
+TRUCK = ClassRule("truck", 8.2, 2.48, 3.35, 10.5, 2.95, 2.25, 3.8)
 
 
 @attrs.frozen
@@ -48,6 +48,8 @@ class LabelRules:
             cluster below it, so that a tree's crown does not bind a pedestrian to a house.
         column_step_rad: Angle between two columns of the lidar; sets how far apart the points of
             one object may be at a distance.
+        row_step_rad: Angle between two rows; a gap of several rows parts what is above from what is
+            below it.
         min_gap_m: How far apart they may be close by, across the line of sight.
         radial_gap_m: How far apart they may be along it.
         upward_slope: Tangent of a ray that the lidar surely sends upwards: under an open sky its
@@ -60,6 +62,7 @@ class LabelRules:
     ground_margin_m: float = 0.25
     slab_top_m: float = 1.7
     column_step_rad: float = 0.0125
+    row_step_rad: float = 0.0105
     min_gap_m: float = 0.5
     radial_gap_m: float = 1.5
     upward_slope: float = 0.035
