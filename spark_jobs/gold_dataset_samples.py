@@ -38,6 +38,7 @@ from udfs.perception.samples import (
     dataset_hash,
     sample_id,
     split_drives,
+    visible_boxes,
 )
 
 DATASETS = "gold.datasets"
@@ -64,6 +65,7 @@ class DatasetSpec:
         min_confidence: Least confidence of a label.
         min_box_px: Least height of a box in the image.
         max_distance_m: Farthest object.
+        max_hidden_share: Greatest share of a box that a nearer one may cover.
         shares: Split of the drives.
         versions: Delta versions to read by table; the latest where none is given.
     """
@@ -74,6 +76,7 @@ class DatasetSpec:
     min_confidence: float = 0.5
     min_box_px: float = 8.0
     max_distance_m: float = 50.0
+    max_hidden_share: float = 0.8
     shares: SplitShares = attrs.field(factory=SplitShares)
     versions: Mapping[str, int] = attrs.field(factory=dict)
 
@@ -162,7 +165,9 @@ def _samples(
     drives = [row.drive_id for row in chosen.select("drive_id").distinct().collect()]
     split = split_drives(drives, shares=spec.shares)
     recordings = read_arrow(settings, "bronze.recordings", version=versions["bronze.recordings"])
-    materialise = _materialiser(split, places_of(recordings), settings.storage_options)
+    materialise = _materialiser(
+        split, places_of(recordings), settings.storage_options, spec.max_hidden_share
+    )
     # Frames of one recording in order: a worker reads every chunk of a recording once.
     ordered = chosen.repartition("camera_recording_id").sortWithinPartitions(
         "camera_recording_id", "camera_unit_offset", "camera_data_offset"
@@ -188,7 +193,10 @@ def _boxes(labels: DataFrame, spec: DatasetSpec) -> DataFrame:
 
 
 def _materialiser(
-    split: Mapping[str, str], places: Mapping[str, Place], storage_options: Mapping[str, str]
+    split: Mapping[str, str],
+    places: Mapping[str, Place],
+    storage_options: Mapping[str, str],
+    max_hidden_share: float,
 ) -> Callable[[Batches], Batches]:
     def materialise(batches: Batches) -> Batches:
         for batch in batches:
@@ -201,19 +209,22 @@ def _materialiser(
                     storage_options=storage_options,
                 )
                 samples = [
-                    _sample(row, image, split=split[row["drive_id"]])
+                    _sample(row, image, boxes=boxes, split=split[row["drive_id"]])
                     for row, image in zip(rows.to_pylist(), images, strict=True)
-                    if jpeg_size(image) is not None
+                    for boxes in [visible_boxes(row["boxes"], max_hidden_share=max_hidden_share)]
+                    if boxes and jpeg_size(image) is not None
                 ]
                 yield pa.RecordBatch.from_pylist(samples, _SAMPLE_SCHEMA)
 
     return materialise
 
 
-def _sample(frame: Mapping[str, Any], image: bytes, *, split: str) -> dict[str, Any]:
+def _sample(
+    frame: Mapping[str, Any], image: bytes, *, boxes: list[Mapping[str, Any]], split: str
+) -> dict[str, Any]:
     width, height = jpeg_size(image) or (None, None)
     return {
-        "sample_id": sample_id(image, frame["boxes"]),
+        "sample_id": sample_id(image, boxes),
         "split": split,
         "drive_id": frame["drive_id"],
         "t_ns": frame["t_ns"],
@@ -221,7 +232,7 @@ def _sample(frame: Mapping[str, Any], image: bytes, *, split: str) -> dict[str, 
         "image_jpeg": image,
         "image_width_px": width,
         "image_height_px": height,
-        "boxes": frame["boxes"],
+        "boxes": boxes,
     }
 
 

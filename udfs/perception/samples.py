@@ -69,6 +69,35 @@ def split_drives(drive_ids: Iterable[str], *, shares: SplitShares) -> dict[str, 
     return split
 
 
+def visible_boxes(
+    boxes: Sequence[Mapping[str, Any]], *, max_hidden_share: float
+) -> list[Mapping[str, Any]]:
+    """Leave out boxes that a nearer one covers: the lidar on the roof sees over cars.
+
+    Args:
+        boxes: With x0_px, y0_px, x1_px, y1_px and distance_m.
+        max_hidden_share: Greatest share of a box that a single nearer one may cover.
+
+    Returns:
+        The others, in their order.
+    """
+
+    def hidden_share(box: Mapping[str, Any], by: Mapping[str, Any]) -> float:
+        width = min(box["x1_px"], by["x1_px"]) - max(box["x0_px"], by["x0_px"])
+        height = min(box["y1_px"], by["y1_px"]) - max(box["y0_px"], by["y0_px"])
+        area = (box["x1_px"] - box["x0_px"]) * (box["y1_px"] - box["y0_px"])
+        return float(max(width, 0.0) * max(height, 0.0) / area) if area > 0 else 1.0
+
+    return [
+        box
+        for box in boxes
+        if all(
+            by["distance_m"] >= box["distance_m"] or hidden_share(box, by) <= max_hidden_share
+            for by in boxes
+        )
+    ]
+
+
 def sample_id(image: bytes, boxes: Sequence[Mapping[str, Any]]) -> str:
     """SHA-256 of an image and its labels, in any order of the labels."""
     labels = sorted(canonical_json(dict(box)) for box in boxes)

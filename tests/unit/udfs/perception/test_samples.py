@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udfs.perception.samples import SplitShares, dataset_hash, sample_id, split_drives
+from udfs.perception.samples import (
+    SplitShares,
+    dataset_hash,
+    sample_id,
+    split_drives,
+    visible_boxes,
+)
 
 SHARES = SplitShares()
 DRIVES = st.sets(st.text("abcdef0123456789-", min_size=1, max_size=12), max_size=30)
@@ -78,3 +84,22 @@ def test_the_identity_of_a_sample_depends_on_every_byte():
     assert sample_id(b"image", boxes[::-1]) == identity
     assert sample_id(b"imagf", boxes) != identity
     assert sample_id(b"image", boxes[:1]) != identity
+
+
+def test_what_a_nearer_box_covers_is_left_out():
+    """A car behind a car is no label for the camera; one that looks out from behind it is."""
+    names = ("x0_px", "y0_px", "x1_px", "y1_px", "distance_m")
+    near, covered, half, beside = (
+        dict(zip(names, values, strict=True))
+        for values in (
+            (0.0, 0.0, 100.0, 60.0, 10.0),
+            (20.0, 10.0, 60.0, 30.0, 30.0),
+            (80.0, 10.0, 120.0, 30.0, 30.0),
+            (200.0, 0.0, 220.0, 10.0, 40.0),
+        )
+    )
+    boxes = [covered, near, half, beside]
+    assert visible_boxes(boxes, max_hidden_share=0.8) == [near, half, beside]
+    assert visible_boxes(boxes, max_hidden_share=0.4) == [near, beside]
+    assert visible_boxes(boxes, max_hidden_share=1.0) == boxes
+    assert visible_boxes([], max_hidden_share=0.8) == []
