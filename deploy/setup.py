@@ -98,27 +98,31 @@ def digest_of(*paths):
 
 
 def make_environment():
-    """`.venv` exactly as the lock says."""
+    """`.venv` exactly as the locks say; one made from other locks is made anew."""
     lock, bootstrap = LOCKS / "requirements.lock", LOCKS / "bootstrap.lock"
-    stamp = digest_of(lock, bootstrap, ROOT / "pyproject.toml")
+    stamp = digest_of(lock, bootstrap)
     if current(VENV, stamp):
         return False
-    if not PYTHON.exists():
-        run([sys.executable, "-m", "venv", VENV], "Making the virtual environment")
+    shutil.rmtree(str(VENV), ignore_errors=True)
+    run([sys.executable, "-m", "venv", VENV], "Making the virtual environment")
     say("installing the packages of locks/requirements.lock (about 8 GB) …")
     pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run([*pip, "--require-hashes", "-r", bootstrap], "Installing the installer")
-    uv = VENV / "bin" / "uv"
-    run(
-        [uv, "pip", "install", "--quiet", "--python", PYTHON, "--require-hashes", "-r", lock],
-        "Installing the packages",
-    )
-    run(
-        [uv, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-index",
-         "--no-build-isolation", "--editable", ROOT],
-        "Installing drivelake itself",
-    )  # fmt: skip
+    uv = [VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", PYTHON]
+    run([*uv, "--require-hashes", "-r", lock], "Installing the packages")
     (VENV / "complete").write_text(stamp)
+    return True
+
+
+def install_project():
+    """The project itself, editable, into `.venv`."""
+    marker, stamp = VENV / "project", digest_of(ROOT / "pyproject.toml")
+    if marker.exists() and marker.read_text() == stamp:
+        return False
+    uv = [VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", PYTHON]
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "--editable", ROOT]
+    run([*uv, *options], "Installing drivelake itself")
+    marker.write_text(stamp)
     return True
 
 
@@ -201,7 +205,7 @@ def main():
         check_python()
         check_java()
         check_disk()
-        made = [make_environment(), fetch_jars(), compile_java()]
+        made = [make_environment(), install_project(), fetch_jars(), compile_java()]
     except SetupError as error:
         sys.stderr.write("set-up: %s\n" % error)
         return 1

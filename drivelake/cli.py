@@ -11,6 +11,7 @@ import attrs
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from typer._click.exceptions import ClickException  # Typer gives its base error no public name
 
 from contracts.errors import ContractViolation, PlatformError
@@ -43,7 +44,7 @@ def main() -> None:
     except ContractViolation as error:
         err.print(f"drivelake: {error}", style="red", markup=False, highlight=False)
         code = USAGE if error.code in {"SQL", "UNKNOWN_TABLE", "USAGE"} else 1
-    except PlatformError as error:
+    except (PlatformError, OSError) as error:
         err.print(f"drivelake: {error}", style="red", markup=False, highlight=False)
         code = 1
     sys.exit(code or 0)
@@ -262,9 +263,13 @@ def _print_json(value: Any) -> None:
 
 
 def _show(result: Any, *, limit: int) -> None:
-    table = Table(*result.column_names)
-    for row in result.slice(0, limit).to_pylist():
-        table.add_row(*(_cell(value) for value in row.values()))
+    table = Table()
+    for name in result.column_names:
+        table.add_column(Text(name))
+    shown = result.slice(0, limit)
+    columns = [column.to_pylist() for column in shown.columns]  # by position: names may repeat
+    for row in range(shown.num_rows):
+        table.add_row(*(Text(_cell(column[row])) for column in columns))
     out.print(table)
     if result.num_rows > limit:
         err.print(f"{limit} of {result.num_rows:,} rows; `--limit` or `--to` for more")

@@ -23,7 +23,7 @@ import psutil
 from contracts.errors import PlatformError
 from contracts.settings import Settings
 from drivelake.environment import PROJECT
-from spark_jobs.server import answers, start_server, stop_group
+from spark_jobs.server import answers, local_port, start_server, stop_group
 
 SERVICES = ("spark", "mlflow", "dagster", "dagster-daemon")
 START_SECONDS = 120.0
@@ -136,10 +136,8 @@ def service_environment(settings: Settings) -> dict[str, str]:
 
 def _is_embedded(settings: Settings) -> bool:
     """Whether Spark is expected on this machine and nothing serves there yet."""
-    host, _, port = settings.spark_remote.removeprefix("sc://").partition(":")
-    if host not in {"127.0.0.1", "localhost"}:
-        return False
-    return not answers(int(port.split("/")[0] or settings.spark_port))
+    port = local_port(settings.spark_remote)
+    return port is not None and not answers(port)
 
 
 def _start(name: str, settings: Settings) -> Service:

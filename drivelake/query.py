@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from contracts.errors import ContractViolation, SetupError
 from contracts.settings import Settings
 from contracts.tables import LAYERS
 from drivelake.catalogue import open_table, table_names
-from spark_jobs.server import answers
+from spark_jobs.server import answers, local_port
 
 Engine = Literal["spark", "duckdb"]
 OutputFormat = Literal["table", "csv", "json", "parquet"]
@@ -43,8 +44,23 @@ def write_result(table: pa.Table, path: Path, *, kind: OutputFormat) -> None:
 
 def as_json(table: pa.Table) -> str:
     """A JSON array of row objects; bytes as hex, as Spark shows them."""
-    rows = table.to_pylist()
-    return json.dumps(rows, default=_plain)
+    repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if repeated:
+        raise ContractViolation(
+            f"Two columns are named {sorted(repeated)}", code="SQL", remedy="Give each an alias"
+        )
+    return json.dumps(_finite(table.to_pylist()), default=_plain, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    """NaN and infinities as null: JSON has no other word for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return value
 
 
 def _plain(value: object) -> str:
@@ -56,8 +72,8 @@ def _spark(settings: Settings, statement: str) -> pa.Table:
 
     from spark_jobs.session import connected
 
-    host, _, port = settings.spark_remote.removeprefix("sc://").partition(":")
-    if host in {"127.0.0.1", "localhost"} and not answers(int(port.split("/")[0])):
+    port = local_port(settings.spark_remote)
+    if port is not None and not answers(port):
         raise SetupError(
             f"No Spark server answers at {settings.spark_remote}",
             remedy="Start it with `drivelake up`, or ask the files directly with --engine duckdb",

@@ -14,14 +14,16 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import attrs
 import pyspark
 
 from contracts.errors import PlatformError, SetupError
-from contracts.settings import Settings
+from contracts.settings import DEFAULT_SPARK_PORT, Settings
 
 START_SECONDS = 180.0
+_LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 _HIVE_SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 
 
@@ -215,6 +217,16 @@ def _write_properties(path: Path, properties: Mapping[str, str]) -> None:
     """Written for the owner alone: it holds the storage keys."""
     path.touch(mode=0o600)
     path.write_text("".join(f"{key} {value}\n" for key, value in sorted(properties.items())))
+
+
+def local_port(remote: str) -> int | None:
+    """Port of a Connect address on this machine; None if it is on another one.
+
+    >>> local_port("sc://127.0.0.1:15002"), local_port("sc://localhost"), local_port("sc://spark:1")
+    (15002, 15002, None)
+    """
+    place = urlsplit(remote)
+    return (place.port or DEFAULT_SPARK_PORT) if place.hostname in _LOOPBACK else None
 
 
 def answers(port: int) -> bool:

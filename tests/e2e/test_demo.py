@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = str(Path(sys.executable).parent / "drivelake")
+
+
+@pytest.fixture(scope="module")
+def call(tmp_path_factory, new_deployment):
+    """The command in a home and on ports of its own, as a person would run it."""
+    settings = new_deployment(tmp_path_factory.mktemp("demo") / "home")
+    environment = {
+        **{key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"},
+        "DRIVELAKE_HOME": str(settings.home),
+        "DRIVELAKE_SPARK_PORT": str(settings.spark_port),
+        "DRIVELAKE_JDBC_PORT": str(settings.jdbc_port),
+        "COLUMNS": "100",
+    }
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [SCRIPT, *arguments],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(call):
+    """The report of the first run."""
+    done = call("demo", "--json")
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.timeout(3600)
+def test_recordings_become_a_signed_binary(first):
+    """One command ends with every table filled, the gate passed and a bundle that verifies."""
+    facts = dict(map(tuple, first["facts"]))
+    assert facts["gate"].startswith("passed")
+    assert first["uploads"]["ACCEPTED"] >= 24
+    assert first["uploads"].get("PENDING", 0) == 0
+    empty = {name for name, rows in first["rows"].items() if not rows}
+    assert not empty & {"silver.frames", "silver.clocks", "gold.scenarios", "gold.labels"}
+    targets = {target for target, _, size in map(tuple, first["binaries"]) if size > 1000}
+    assert {"onnx", "onnx_int8"} <= targets
+    assert any(target.startswith("qnn_") for target in targets)
+
+
+@pytest.mark.timeout(1800)
+def test_a_second_demo_changes_nothing(call, first):
+    """Run again: same rows, same versions, same bundle; nothing is committed twice."""
+    before = json.loads(call("tables", "--json").stdout)
+    done = call("demo", "--json")
+    assert done.returncode == 0, done.stderr[-4000:]
+    second = json.loads(done.stdout)
+    assert json.loads(call("tables", "--json").stdout) == before
+    assert {**second, "seconds_by_step": None} == {**first, "seconds_by_step": None}
+
+
+def test_one_changed_byte_is_named(call, first, tmp_path):
+    """`verify` takes the bundle, and names the file of which one byte was changed."""
+    bundle = Path(first["bundle_uri"].removeprefix("file://"))
+    assert call("verify", str(bundle)).returncode == 0
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    [name] = [name for target, name, _ in map(tuple, first["binaries"]) if target == "onnx_int8"]
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+    done = call("verify", str(copy))
+    assert done.returncode == 1
+    assert name in "".join(done.stdout.split())
+
+
+def test_the_readme_tells_the_truth(call, first):
+    """Every query of the README runs, and gives the very output that stands below it."""
+    text = (ROOT / "README.md").read_text()
+    examples = re.findall(r"\$ drivelake (sql .*)\n```\n+```text\n(.*?)```", text, re.DOTALL)
+    assert examples
+    for command, output in examples:
+        done = call(*shlex.split(command))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == output.split(), command
