@@ -58,11 +58,18 @@ def recordings_table(taken: Iterable[Taken], *, common: Mapping[str, Any]) -> pa
                 "integrity": item.index.integrity,
                 "outcome": item.balance.outcome,
                 "flags": sorted({finding.code for finding in item.index.findings}),
+                "software_version": _stated(item.index, "software_version"),
+                "calibration_version": _stated(item.index, "calibration_version"),
                 **common,
             }
             for item in taken
         ),
     )
+
+
+def _stated(index: RecordingIndex, key: str) -> str | None:
+    """What a recording says of its recorder in any of its metadata records."""
+    return next((record[key] for record in index.metadata.values() if record.get(key)), None)
 
 
 def channels_table(taken: Iterable[Taken], *, common: Mapping[str, Any]) -> pa.Table:
@@ -174,7 +181,9 @@ def schemas_rows(taken: Iterable[Taken], *, common: Mapping[str, Any]) -> list[d
                 "name": schema.name,
                 "encoding": schema.encoding,
                 "data": schema.data,
-                "table_name": _in_silver(by_schema.get(schema.id)),
+                "table_name": "silver.signals"
+                if schema.encoding == "dbc"
+                else _in_silver(by_schema.get(schema.id)),
                 **common,
             }
     return list(rows.values())

@@ -18,6 +18,7 @@ from deltalake.exceptions import CommitFailedError
 
 from contracts.settings import Settings
 from contracts.tables import TABLES
+from spark_jobs.bronze_rows import Fault, Taken
 from spark_jobs.discover import UploadObject
 from spark_jobs.ingest_index import Indexed
 from spark_jobs.tables import open_table
@@ -165,6 +166,65 @@ def object_of(row: Row) -> UploadObject:
         vehicle_key=row["vehicle_key"],
         expected_sha256=row["sha256"],
     )
+
+
+def final_rows(
+    rows: Sequence[Row], taken: Mapping[str, Taken], failed: Mapping[str, Fault]
+) -> list[Row]:
+    """The claimed rows of a batch in their final states.
+
+    Args:
+        rows: Claims, of duplicates too.
+        taken: Recordings that were committed, by hash.
+        failed: Faults of those that were not.
+    """
+    now_ns = time.time_ns()
+    return [
+        {**row, "updated_ns": now_ns, "match": row["sha256"], **_ending(row, taken, failed)}
+        for row in rows
+    ]
+
+
+def _ending(row: Row, taken: Mapping[str, Taken], failed: Mapping[str, Fault]) -> Row:
+    digest = row["sha256"]
+    if digest in failed:
+        code, what, offset = failed[digest]
+        return {
+            "state": "QUARANTINED",
+            "reason_code": code,
+            "reason": what,
+            "fault_offset": offset,
+            "recording_id": None,
+            "duplicate_of": None,
+        }
+    if row.get("duplicate_of"):
+        return {"state": "DUPLICATE"}
+    if digest not in taken:
+        return {"state": "ACCEPTED"}
+    balance = taken[digest].balance
+    return {
+        "state": balance.outcome,
+        "reason_code": balance.reason_code or None,
+        "reason": balance.reason or None,
+        "fault_offset": balance.fault_offset,
+        "recovered_messages": balance.written,
+        "lost_messages": balance.lost,
+        "flags": sorted({*row["flags"], *balance.flags}),
+    }
+
+
+def finish_uploads(settings: Settings, batch_id: str, finals: Sequence[Row]) -> None:
+    """Write final rows, as far as the batch still holds them: a rival may have finished it."""
+
+    def decide(uploads: pa.Table) -> list[Row]:
+        held = {
+            (row["uri"], row["sha256"])
+            for row in rows_where(uploads, "batch_id", [batch_id])
+            if row["state"] == "PENDING"
+        }
+        return [row for row in finals if (row["uri"], row["sha256"]) in held]
+
+    merge_uploads(settings, decide)
 
 
 def merge_uploads(

@@ -18,10 +18,10 @@ from deltalake.transaction import AddAction
 
 from contracts.errors import PlatformError
 from contracts.settings import Settings
-from contracts.tables import table_uri
+from contracts.tables import SILVER_KINDS, TABLES, table_uri
 from spark_jobs.parts import PARTITION_COLUMN, Part, PartWriter, delete_file, folder_of_batch
 from spark_jobs.storage import filesystem_of
-from spark_jobs.tables import open_table
+from spark_jobs.tables import list_tables, open_table
 
 
 def write_rows(
@@ -53,8 +53,8 @@ def commit_parts(
     table = open_table(settings, name)
     if _is_done(table.transaction_version(app_id), version):
         return False
-    _check_files(settings, name, parts)
     try:
+        _check_files(settings, name, parts)
         table.create_write_transaction(
             [_add_action(part) for part in parts],
             mode="append",
@@ -64,7 +64,7 @@ def commit_parts(
                 app_transactions=[Transaction(app_id, version)], max_commit_retries=100
             ),
         )
-    except CommitFailedError:
+    except (CommitFailedError, PlatformError):
         if _is_done(open_table(settings, name).transaction_version(app_id), version):
             return False  # a rival that works on the same batch was quicker
         raise
@@ -89,6 +89,43 @@ def remove_orphans(settings: Settings, name: str, *, ingest_date: dt.date, batch
     for orphan in orphans:
         delete_file(filesystem, orphan)
     return len(orphans)
+
+
+def withdraw(settings: Settings, batch_id: str, recording_ids: Sequence[str]) -> None:
+    """Delete what an unfinished batch has committed of some recordings, and stop it for good.
+
+    Whoever still works on it finds in every table that it has committed already.
+    """
+    app_id = app_id_of(batch_id)
+    wanted = ", ".join(f"'{name}'" for name in sorted(set(recording_ids)))
+    for name in filter(_is_of_ingest, list_tables(settings)):
+        table = open_table(settings, name)
+        if table.transaction_version(app_id) is None:
+            commit_parts(settings, name, [], app_id=app_id)
+        else:
+            table.delete(f"recording_id IN ({wanted})")
+
+
+def discard_parts(settings: Settings, parts: Sequence[Part]) -> None:
+    """Delete parts that will never be committed."""
+    for part in parts:
+        filesystem, root = filesystem_of(
+            table_uri(settings.lake_uri, part.table), storage_options=settings.storage_options
+        )
+        delete_file(filesystem, f"{root}/{part.path}")
+
+
+def app_id_of(batch_id: str) -> str:
+    """Identity of the commits of a batch of ingest."""
+    return f"ingest:{batch_id}"
+
+
+def _is_of_ingest(name: str) -> bool:
+    """Whether batches commit parts to the table."""
+    layer, table = name.split(".", 1)
+    if layer == "silver":
+        return table in SILVER_KINDS or name not in TABLES
+    return layer == "bronze" and name not in ("bronze.uploads", "bronze.schemas")
 
 
 def _is_done(committed: int | None, version: int) -> bool:

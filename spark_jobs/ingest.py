@@ -17,19 +17,26 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import attrs
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from contracts.errors import ContractViolation, PlatformError
-from contracts.ids import content_hash
+from contracts.ids import content_hash, sha256_hex
 from contracts.settings import Settings, settings_from
 from contracts.tables import SILVER_KINDS, TABLES
 from spark_jobs import bronze_uploads
 from spark_jobs.bronze_uploads import Row
+from spark_jobs.commit import withdraw
 from spark_jobs.discover import SETTLE_NS, UploadObject, discover
-from spark_jobs.ingest_batch import Batch, withdraw
+from spark_jobs.ingest_batch import Batch
+from spark_jobs.ingest_definitions import (
+    forget_definitions,
+    keep_definitions,
+    kept_definitions,
+)
 from spark_jobs.ingest_index import Indexed, index_objects
 from spark_jobs.pipeline import pipeline_version
 from spark_jobs.session import connected
@@ -41,6 +48,7 @@ BATCH_BYTES = 4 << 30
 BATCH_OBJECTS = 256
 SPARE_BYTES = 512 << 20
 """Free disk that an ingest leaves to others."""
+_CLAIM_DIGITS = 16
 INGEST_TABLES = tuple(
     name
     for name, contract in TABLES.items()
@@ -61,6 +69,7 @@ class IngestReport:
         messages_written: Messages in silver.
         messages_bad: Messages that would not decode.
         messages_lost: Messages lost where the number is known.
+        losses_unknown: Recordings that lost messages, unknown how many.
         batch_ids: Batches that were finished.
         seconds: Wall clock.
     """
@@ -71,6 +80,7 @@ class IngestReport:
     messages_written: int
     messages_bad: int
     messages_lost: int
+    losses_unknown: int
     batch_ids: tuple[str, ...]
     seconds: float
 
@@ -200,6 +210,7 @@ def _report(job: _Job, started: float, *, register: bool) -> IngestReport:
         messages_written=tally.messages["written"],
         messages_bad=tally.messages["bad"],
         messages_lost=tally.messages["lost"],
+        losses_unknown=tally.messages["unknown"],
         batch_ids=tuple(tally.batch_ids),
         seconds=time.monotonic() - started,
     )
@@ -215,7 +226,8 @@ def _resume(job: _Job) -> None:
     for batch_id in sorted(claims):
         rows = claims[batch_id]
         objects = [bronze_uploads.object_of(row) for row in rows]
-        _run_batch(job, objects, ingest_date=rows[0]["ingest_date"], resumed=batch_id)
+        own = attrs.evolve(job, definitions=kept_definitions(job.settings, batch_id))
+        _run_batch(own, objects, ingest_date=rows[0]["ingest_date"], resumed=batch_id)
 
 
 def _note_pending(job: _Job, objects: Sequence[UploadObject], day: dt.date) -> None:
@@ -244,8 +256,6 @@ def _run_batch(
         progress=lambda done: job.progress("index", done, len(objects)),
     )
     pairs = [(item, indexed[item.uri]) for item in objects]
-    if all(found.unreadable for _, found in pairs):
-        raise OSError(f"none of {len(pairs)} objects can be read: {pairs[0][1].unreadable}")
     claim = _claim(job, pairs, ingest_date=ingest_date, resumed=resumed)
     finals: list[Row] = []
     if claim.batch_id:
@@ -261,7 +271,8 @@ def _run_batch(
         )
         result = batch.run(is_repeat=claim.batch_id == resumed)
         finals = result.finals
-        bronze_uploads.merge_uploads(job.settings, lambda _uploads: finals)
+        bronze_uploads.finish_uploads(job.settings, claim.batch_id, finals)
+        forget_definitions(job.settings, claim.batch_id)
         job.tally.batch_ids.append(claim.batch_id)
         job.tally.rows.update(result.rows)
         job.tally.messages.update(result.messages)
@@ -313,10 +324,12 @@ def _claim(
 ) -> _Claim:
     """Write the verdicts that need no decode, and take the rest for a batch.
 
-    The identity of a batch follows from its members and the pipeline. Where a resumed one gets
-    another, because an object or the pipeline has changed since, what it had committed goes.
+    The identity of a batch is that of the claim and says what it is made of: members, definitions
+    and pipeline. Where a resumed one would be made of others, because an object or the pipeline
+    has changed since, what it had committed goes and a new claim follows.
     """
     found: list[_Claim] = []
+    claim = uuid4().hex[:_CLAIM_DIGITS]
 
     def decide(uploads: pa.Table) -> Sequence[Row]:
         verdicts = bronze_uploads.judge(
@@ -327,12 +340,20 @@ def _claim(
             retry_quarantined=job.retry_quarantined,
         )
         members = sorted([*verdicts.recordings, *verdicts.definitions])
-        name = content_hash({"members": members, "pipeline": pipeline_version()})
-        if resumed and name != resumed:
+        definitions = {key: sha256_hex(data) for key, data in job.definitions.items()}
+        made_of = content_hash(
+            {"members": members, "definitions": definitions, "pipeline": pipeline_version()}
+        )[_CLAIM_DIGITS:]
+        name = f"{claim}{made_of}"
+        if resumed and resumed[_CLAIM_DIGITS:] == made_of:
+            name = resumed
+        elif resumed:
             withdraw(job.settings, resumed, [str(item.expected_sha256) for item, _ in pairs])
         rows = [{"batch_id": None, "ingest_date": ingest_date, **row} for row in verdicts.rows]
         work = [{**row, "batch_id": name} for row in rows if bronze_uploads.needs_work(row)]
         settled = [row for row in rows if not bronze_uploads.needs_work(row)]
+        if work:
+            keep_definitions(job.settings, name, job.definitions)
         found[:] = [_Claim(name if work else None, tuple(settled), tuple(work), verdicts.unchanged)]
         return [*settled, *work, *verdicts.touched]
 

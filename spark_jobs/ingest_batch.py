@@ -9,31 +9,29 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 import attrs
-import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from contracts.errors import ContractViolation, SchemaMismatchError
-from contracts.ids import sha256_hex
 from contracts.recording import RecordingIndex
 from contracts.settings import Settings
-from contracts.tables import SILVER_KINDS
 from spark_jobs import bronze_rows
 from spark_jobs.balance import balance_of
 from spark_jobs.bronze_rows import Fault, Taken
-from spark_jobs.bronze_uploads import Row
-from spark_jobs.commit import commit_parts, remove_orphans, write_rows
+from spark_jobs.bronze_uploads import Row, final_rows
+from spark_jobs.commit import (
+    app_id_of,
+    commit_parts,
+    discard_parts,
+    remove_orphans,
+    withdraw,
+    write_rows,
+)
 from spark_jobs.ingest_decode import Claimed, Counts, Decoded, DecodePlan, decode_recordings
-from spark_jobs.ingest_index import ChannelPlan, Indexed
+from spark_jobs.ingest_index import Indexed
 from spark_jobs.parts import Part
 from spark_jobs.pipeline import pipeline_version
-from spark_jobs.tables import (
-    create_table,
-    insert_new,
-    list_tables,
-    message_contract,
-    open_table,
-    plain_schema,
-)
+from spark_jobs.silver_tables import SilverTables, known_tables
+from spark_jobs.tables import insert_new
 
 
 @attrs.frozen
@@ -43,83 +41,12 @@ class BatchResult:
     Attributes:
         finals: Final rows of `bronze.uploads`.
         rows: Rows by table.
-        messages: Messages written, bad and lost.
+        messages: Messages written, bad and lost, and recordings with losses of unknown size.
     """
 
     finals: list[Row]
     rows: Mapping[str, int]
     messages: Mapping[str, int]
-
-
-@attrs.define
-class Tables:
-    """Silver tables of the schemas of a batch.
-
-    Attributes:
-        names: Table by schema hash.
-        schemas: Arrow schema by table.
-    """
-
-    names: dict[str, str] = attrs.field(factory=dict)
-    schemas: dict[str, pa.Schema] = attrs.field(factory=dict)
-
-    def place(
-        self, settings: Settings, plan: ChannelPlan, schema_hash: str, before: str | None
-    ) -> None:
-        """Find the table of a schema, or make it.
-
-        Two schemas of one name with other columns get tables of their own: the second one's name
-        ends in a hash of its columns.
-
-        Args:
-            settings: Where the lake is.
-            plan: Of a channel with that schema.
-            schema_hash: Of the schema.
-            before: Table that the schema had in earlier batches, if any.
-        """
-        if schema_hash in self.names or plan.schema is None:
-            return
-        columns = sha256_hex(plain_schema(plan.schema).serialize().to_pybytes())[:8]
-        names = [(before or "").removeprefix("silver."), plan.table, f"{plan.table}_{columns}"]
-        for name in filter(None, names):
-            contract = message_contract(name, plan.schema)
-            if not plain_schema(contract.schema).equals(plain_schema(plan.schema)):
-                continue  # a name that a contract has taken
-            try:
-                create_table(settings, contract)
-            except SchemaMismatchError:
-                continue
-            self.names[schema_hash] = name
-            self.schemas[name] = plan.schema
-            return
-        what = f"no table takes the columns of {plan.table}"
-        raise SchemaMismatchError(what, code="SCHEMA_BREAK")
-
-    def of_channels(
-        self, index: RecordingIndex, plans: Mapping[int, ChannelPlan]
-    ) -> dict[int, str | None]:
-        """Table of each channel; None for a silent one whose schema has no table yet."""
-        hashes = {schema.id: schema.hash for schema in index.schemas}
-        return {
-            channel.id: plans[channel.id].table
-            if plans[channel.id].table in SILVER_KINDS
-            else self.names.get(hashes.get(channel.schema_id, ""))
-            for channel in index.channels
-        }
-
-
-def app_id_of(batch_id: str) -> str:
-    """Identity of the commits of a batch."""
-    return f"ingest:{batch_id}"
-
-
-def withdraw(settings: Settings, batch_id: str, recording_ids: Sequence[str]) -> None:
-    """Delete the rows of recordings that an unfinished batch has committed already."""
-    wanted = ", ".join(f"'{name}'" for name in sorted(set(recording_ids)))
-    for name in list_tables(settings):
-        table = open_table(settings, name)
-        if table.transaction_version(app_id_of(batch_id)) is not None and wanted:
-            table.delete(f"recording_id IN ({wanted})")
 
 
 @attrs.frozen
@@ -135,6 +62,7 @@ class Batch:
         indexed: What the first stage found, by uri.
         definitions: Bus definitions by binding.
         progress: Told (stage, done, total).
+        indexes: Index of each recording, by uri.
     """
 
     spark: SparkSession
@@ -145,6 +73,12 @@ class Batch:
     indexed: Mapping[str, Indexed]
     definitions: Mapping[str, bytes]
     progress: Callable[[str, int, int], None]
+    indexes: Mapping[str, RecordingIndex] = attrs.field(init=False, repr=False)
+
+    @indexes.default
+    def _indexes(self) -> dict[str, RecordingIndex]:
+        uris = [row["uri"] for row in self.rows if row["kind"] == "recording"]
+        return {uri: self.indexed[uri].recording_index() for uri in uris}
 
     def run(self, *, is_repeat: bool) -> BatchResult:
         """Decode and commit; the final states are the caller's to write.
@@ -154,47 +88,56 @@ class Batch:
         """
         work = [row for row in self.rows if not row.get("duplicate_of")]
         recordings = [row for row in work if row["kind"] == "recording"]
-        tables = self._plan_tables(recordings)
-        decoded = self._decode(recordings, tables)
-        taken, failed = self._settle(recordings, tables, decoded)
+        taken, failed, parts = self._decode_all(recordings)
         if is_repeat and failed:
             withdraw(self.settings, self.batch_id, list(failed))
         self._register_schemas(taken, [row for row in work if row["kind"] == "bus_definition"])
-        parts = self._parts(taken, failed, decoded)
+        parts = self._with_own_parts(parts, taken, failed)
         self._commit(parts, sweep=is_repeat or bool(failed))
         balances = [item.balance for item in taken]
         return BatchResult(
-            finals=self._finals(taken, failed),
+            finals=final_rows(self.rows, {item.recording_id: item for item in taken}, failed),
             rows={name: sum(part.rows for part in group) for name, group in parts.items()},
             messages={
                 "written": sum(item.written for item in balances),
                 "bad": sum(item.bad for item in balances),
                 "lost": sum(item.lost or 0 for item in balances),
+                "unknown": sum(item.lost is None for item in balances),
             },
         )
 
-    def _plan_tables(self, recordings: Sequence[Row]) -> Tables:
-        """Decide the silver table of every schema, and make the tables that are new."""
-        known = open_table(self.settings, "bronze.schemas").to_pyarrow_table(
-            columns=["schema_hash", "table_name"]
-        )
-        before = dict(zip(*(known.column(i).to_pylist() for i in range(2)), strict=True))
-        plan = Tables()
+    def _decode_all(
+        self, recordings: Sequence[Row]
+    ) -> tuple[list[Taken], dict[str, Fault], list[Part]]:
+        """Decode until the books of every recording balance; one that does not add up is out.
+
+        Parts hold the rows of several recordings: without one of them they are written anew.
+        """
+        failed: dict[str, Fault] = {}
+        tables = known_tables(self.settings)
+        remaining = []
         for row in recordings:
             found = self.indexed[row["uri"]]
-            index = found.recording_index()
-            hashes = {schema.id: schema.hash for schema in index.schemas}
-            channels = {channel.id: channel for channel in index.channels}
-            for item in found.plans:
-                channel = channels[item.channel_id]
-                if item.table in SILVER_KINDS or item.schema is None:
-                    continue
-                if channel.message_count != 0:
-                    digest = hashes[channel.schema_id]
-                    plan.place(self.settings, item, digest, before.get(digest))
-        return plan
+            try:
+                tables.place_all(self.settings, self.indexes[row["uri"]], found.plans)
+            except SchemaMismatchError as error:
+                failed[row["recording_id"]] = (error.code, error.what, error.offset)
+                continue
+            remaining.append(row)
+        while True:
+            decoded = self._decode(remaining, tables)
+            failed |= decoded.failed
+            taken, broken = self._settle(
+                [row for row in remaining if row["recording_id"] not in failed], tables, decoded
+            )
+            if not broken:
+                discard_parts(self.settings, decoded.discarded())
+                return taken, failed, decoded.committable()
+            discard_parts(self.settings, [part for _, part in decoded.parts])
+            failed |= broken
+            remaining = [row for row in remaining if row["recording_id"] not in failed]
 
-    def _decode(self, recordings: Sequence[Row], tables: Tables) -> Decoded:
+    def _decode(self, recordings: Sequence[Row], tables: SilverTables) -> Decoded:
         claimed = [self._claimed(row) for row in recordings]
         plan = DecodePlan(
             batch_id=self.batch_id,
@@ -214,7 +157,7 @@ class Batch:
 
     def _claimed(self, row: Row) -> Claimed:
         found = self.indexed[row["uri"]]
-        units = found.recording_index().units
+        units = self.indexes[row["uri"]].units
         even = row["size_bytes"] // max(len(units), 1)
         in_bytes = found.format != "rosbag2_db3"  # there a unit's length counts rows
         return Claimed(
@@ -226,26 +169,24 @@ class Batch:
         )
 
     def _settle(
-        self, recordings: Sequence[Row], tables: Tables, decoded: Decoded
+        self, recordings: Sequence[Row], tables: SilverTables, decoded: Decoded
     ) -> tuple[list[Taken], dict[str, Fault]]:
-        """Balance the books of every recording; one that does not add up is not committed."""
+        """Balance the books of every recording; those that do not add up come second."""
         taken: list[Taken] = []
+        broken: dict[str, Fault] = {}
         for row in recordings:
             recording_id = row["recording_id"]
-            if recording_id in decoded.failed:
-                continue
-            found = self.indexed[row["uri"]]
-            index = found.recording_index()
+            index = self.indexes[row["uri"]]
             counts = decoded.counts.get(recording_id, Counts())
             try:
                 balance = balance_of(index, counts)
             except ContractViolation as error:
-                decoded.failed[recording_id] = (error.code, error.what, error.offset)
+                broken[recording_id] = (error.code, error.what, error.offset)
                 continue
-            plans = {item.channel_id: item for item in found.plans}
+            plans = {item.channel_id: item for item in self.indexed[row["uri"]].plans}
             names = tables.of_channels(index, plans)
             taken.append(Taken(recording_id, row, index, plans, names, counts, balance))
-        return taken, decoded.failed
+        return taken, broken
 
     def _register_schemas(self, taken: Sequence[Taken], definitions: Sequence[Row]) -> None:
         """Add the definitions that are new to `bronze.schemas`."""
@@ -257,14 +198,18 @@ class Batch:
             rows.append(
                 bronze_rows.definition_row(data, name=name, encoding=row["format"], common=day)
             )
+        rows += [
+            bronze_rows.definition_row(data, name=binding, encoding="dbc", common=day)
+            for binding, data in sorted(self.definitions.items())
+        ]
         insert_new(self.settings, "bronze.schemas", rows, key="schema_hash", fill="table_name")
 
-    def _parts(
-        self, taken: Sequence[Taken], failed: Mapping[str, Fault], decoded: Decoded
+    def _with_own_parts(
+        self, decoded: Sequence[Part], taken: Sequence[Taken], failed: Mapping[str, Fault]
     ) -> dict[str, list[Part]]:
         """Parts by table: what the workers wrote, and what follows from the indexes."""
         parts: dict[str, list[Part]] = {}
-        for part in decoded.committable():
+        for part in decoded:
             parts.setdefault(part.table, []).append(part)
         day = {"ingest_date": self.ingest_date}
         made = {"pipeline_version": pipeline_version(), "ingested_ns": time.time_ns()}
@@ -295,38 +240,3 @@ class Batch:
                     self.settings, name, ingest_date=self.ingest_date, batch_id=self.batch_id
                 )
             self.progress("commit", done + 1, len(order))
-
-    def _finals(self, taken: Sequence[Taken], failed: Mapping[str, Fault]) -> list[Row]:
-        now_ns = time.time_ns()
-        by_id = {item.recording_id: item for item in taken}
-        finals = []
-        for row in self.rows:
-            final = {**row, "updated_ns": now_ns, "match": row["sha256"]}
-            digest = row["sha256"]
-            if digest in failed:
-                code, what, offset = failed[digest]
-                final |= {
-                    "state": "QUARANTINED",
-                    "reason_code": code,
-                    "reason": what,
-                    "fault_offset": offset,
-                    "recording_id": None,
-                    "duplicate_of": None,
-                }
-            elif row.get("duplicate_of"):
-                final |= {"state": "DUPLICATE"}
-            elif digest in by_id:
-                balance = by_id[digest].balance
-                final |= {
-                    "state": balance.outcome,
-                    "reason_code": balance.reason_code or None,
-                    "reason": balance.reason or None,
-                    "fault_offset": balance.fault_offset,
-                    "recovered_messages": balance.written,
-                    "lost_messages": balance.lost,
-                    "flags": sorted({*row["flags"], *balance.flags}),
-                }
-            else:
-                final |= {"state": "ACCEPTED"}
-            finals.append(final)
-        return finals

@@ -137,7 +137,7 @@ def ensure_table(spark: SparkSession, settings: Settings, contract: TableContrac
 
 
 def register_tables(spark: SparkSession, settings: Settings, names: Iterable[str]) -> list[str]:
-    """Name existing Delta tables in Spark's catalogue; gives the ones that were new to it.
+    """Name Delta tables in Spark's catalogue, as far as they exist; gives those new to it.
 
     Raises:
         ContractViolation: OTHER_LAKE, the names stand for the tables of another lake already.
@@ -151,7 +151,7 @@ def register_tables(spark: SparkSession, settings: Settings, names: Iterable[str
         for layer in layers
         for row in spark.sql(f"SHOW TABLES IN {layer}").collect()
     }
-    new = [name for name in wanted if name not in known]
+    new = [name for name in wanted if name not in known and table_exists(settings, name)]
     # One script is one thread of the server: each new one opens the catalogue anew (40 % of it).
     statements = [
         f"CREATE TABLE IF NOT EXISTS {name} USING DELTA "
@@ -165,11 +165,16 @@ def register_tables(spark: SparkSession, settings: Settings, names: Iterable[str
 
 def register_existing(spark: SparkSession, settings: Settings) -> list[str]:
     """Name every Delta table that the lake holds: a new catalogue over an old lake."""
-    return register_tables(spark, settings, list_tables(settings))
+    return register_tables(spark, settings, _table_folders(settings))
 
 
 def list_tables(settings: Settings) -> list[str]:
     """Names of the Delta tables that the lake holds, sorted."""
+    return [name for name in _table_folders(settings) if table_exists(settings, name)]
+
+
+def _table_folders(settings: Settings) -> list[str]:
+    """Names of what looks like a table: a folder in that of a layer."""
     found = []
     for layer in LAYERS:
         uri = f"{settings.lake_uri.rstrip('/')}/{layer}"
@@ -181,7 +186,7 @@ def list_tables(settings: Settings) -> list[str]:
             if item.type == pafs.FileType.Directory
         ]
         found += [f"{layer}.{folder}" for folder in folders]
-    return sorted(name for name in found if table_exists(settings, name))
+    return sorted(found)
 
 
 def table_version(settings: Settings, name: str) -> int:

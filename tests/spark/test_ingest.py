@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from contracts.errors import ContractViolation, PlatformError
+from spark_jobs.balance import balance_of
 from spark_jobs.ingest import ingest, resume
 from spark_jobs.tables import list_tables, open_table, read_arrow
 
@@ -39,7 +40,7 @@ def numbers(lake):
 
 def contents(lake):
     """Rows of every table as a multiset, without what the clock decides."""
-    volatile = {"ingested_ns", "first_seen_ns", "updated_ns", "uri", "modified_ns"}
+    volatile = {"ingested_ns", "first_seen_ns", "updated_ns", "uri", "modified_ns", "batch_id"}
     found = {}
     for name in list_tables(lake):
         rows = read_arrow(lake, name).to_pylist()
@@ -310,6 +311,52 @@ def test_object_that_vanishes_before_resume_leaves_no_row(spark, lake, landing, 
         uploads(lake)["a.mcap"]["sha256"]
     }
     assert resume(spark, lake, register=False).batch_ids == ()
+
+
+def test_batch_whose_objects_are_all_gone_ends(spark, lake, landing, mcap_bytes):
+    """A dead batch of one object that vanished does not stand in the way for ever."""
+    (landing / "a.mcap").write_bytes(mcap_bytes(messages=40))
+
+    def progress(stage, done, total):
+        if (stage, done) == ("commit", total - 1):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        take(spark, lake, progress=progress)
+    (landing / "a.mcap").unlink()
+    assert resume(spark, lake, register=False).outcomes == {"QUARANTINED": 1}
+    assert numbers(lake) == []
+    (landing / "a.mcap").write_bytes(mcap_bytes(messages=40))
+    assert take(spark, lake, retry_quarantined=True).outcomes == {"ACCEPTED": 1}
+    assert numbers(lake) == list(range(40))
+
+
+def test_recording_whose_books_do_not_balance_is_out_alone(
+    spark, lake, landing, mcap_bytes, monkeypatch
+):
+    """It is quarantined as CONSERVATION, and those decoded in the same task are all there."""
+    for ordinal in range(3):
+        (landing / f"{ordinal}.mcap").write_bytes(mcap_bytes(first=ordinal * 100, messages=40))
+    (landing / "twin.mcap").write_bytes(mcap_bytes(first=100, messages=40))
+
+    def unbalanced(index, counts):
+        balance = balance_of(index, counts)
+        if index.start_ns == 1_100_000_000:
+            raise ContractViolation("a fault for the test", code="CONSERVATION")
+        return balance
+
+    monkeypatch.setattr("spark_jobs.ingest_batch.balance_of", unbalanced)
+    assert take(spark, lake).outcomes == {"ACCEPTED": 2, "QUARANTINED": 2}
+    assert {uploads(lake)[name]["reason_code"] for name in ("1.mcap", "twin.mcap")} == {
+        "CONSERVATION"
+    }
+    assert numbers(lake) == [*range(40), *range(200, 240)]
+    ledger = read_arrow(lake, "bronze.decode_ledger").to_pylist()
+    (refused,) = [row for row in ledger if row["reason_code"] == "CONSERVATION"]
+    assert (refused["offset"], refused["length"]) == (0, uploads(lake)["1.mcap"]["size_bytes"])
+    silver = landing.parent / "lake" / "silver" / "pkg_number"
+    files = {str(path) for path in silver.rglob("*.parquet")}
+    assert files == set(open_table(lake, "silver.pkg_number").file_uris())
 
 
 def test_quarantined_object_is_tried_again_on_request(spark, lake, landing):

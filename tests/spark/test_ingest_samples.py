@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import warnings
 from collections import Counter
@@ -9,7 +10,7 @@ from collections import Counter
 import attrs
 import pytest
 
-from spark_jobs.ingest import ingest
+from spark_jobs.ingest import ingest, resume
 from spark_jobs.tables import read_arrow
 
 pytestmark = pytest.mark.spark
@@ -167,3 +168,39 @@ def test_rows_of_silver_are_the_messages(taken):
         if name not in several and messages:
             assert read_arrow(lake, name, columns=["sequence"]).num_rows == messages, name
     assert len(expected) > 80
+
+
+class Stopped(Exception):
+    """Raised in the middle of an ingest, as a kill would come."""
+
+
+def test_definition_of_a_call_holds_for_whoever_finishes_it(spark, settings, samples, tmp_path):
+    """A DBC that was named decodes the frames, also when another run finishes without it."""
+    recording = next((samples / "mdf" / "css_can_finalised_split").glob("*05-*.MF4"))
+    definition = samples / "mdf" / "css_dbc" / "canmod-gps.dbc"
+    options = {"assume_complete": True, "register": False}
+
+    def progress(stage, done, total):
+        if (stage, done) == ("commit", total - 1):
+            raise Stopped
+
+    found = []
+    for stop in (False, True):
+        lake = attrs.evolve(settings, lake_uri=(tmp_path / f"lake-{stop}").as_uri())
+        given = {"definitions": {"can:*": definition.as_uri()}, **options}
+        if stop:
+            with pytest.raises(Stopped):
+                ingest(spark, lake, [str(recording)], progress=progress, **given)
+            resume(spark, lake, register=False)
+        else:
+            ingest(spark, lake, [str(recording)], **given)
+        assert not list((tmp_path / f"lake-{stop}" / "_ingest").iterdir())
+        rows = read_arrow(lake, "silver.signals", columns=["signal", "value", "definition_hash"])
+        found.append(Counter(tuple(row.values()) for row in rows.to_pylist()))
+        assert ingest(spark, lake, [str(recording)], **options).unchanged == 1
+    assert found[0] == found[1]
+    digest = hashlib.sha256(definition.read_bytes()).hexdigest()
+    assert {row[2] for row in found[0]} == {digest}
+    assert len({row[0] for row in found[0]}) > 20
+    hashes = read_arrow(lake, "bronze.schemas", columns=["schema_hash"]).column(0).to_pylist()
+    assert digest in hashes

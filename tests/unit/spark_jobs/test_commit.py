@@ -16,7 +16,14 @@ import pytest
 from contracts.errors import PlatformError, SchemaMismatchError
 from contracts.settings import settings_from
 from contracts.tables import TABLES, message_table_schema
-from spark_jobs.commit import commit_parts, remove_orphans, write_rows
+from spark_jobs.commit import (
+    app_id_of,
+    commit_parts,
+    discard_parts,
+    remove_orphans,
+    withdraw,
+    write_rows,
+)
 from spark_jobs.tables import (
     create_table,
     insert_new,
@@ -78,6 +85,41 @@ def test_rivals_of_other_batches_all_commit(lake):
         ]
         assert all(job.result() for job in jobs)
     assert offsets_in(lake) == list(range(8))
+
+
+def test_part_that_a_quicker_rival_swept_is_no_error(lake):
+    """Files that vanish because a rival committed the batch and swept up are not missed."""
+    mine, rivals = part_of(lake, 1), part_of(lake, 1)
+    commit_parts(lake, NAME, [rivals], app_id=app_id_of(BATCH))
+    remove_orphans(lake, NAME, ingest_date=DAY, batch_id=BATCH)
+    assert not commit_parts(lake, NAME, [mine], app_id=app_id_of(BATCH))
+    assert offsets_in(lake) == [1]
+
+
+def test_withdrawn_batch_leaves_nothing_and_can_never_commit_again(lake):
+    """Rows of the batch go, other rows stay, and who still works on it commits no more."""
+    late = TABLES["bronze.chunks"]
+    create_table(lake, late)
+    commit_parts(lake, NAME, [part_of(lake, 1)], app_id=app_id_of(BATCH))
+    other = pa.Table.from_pylist(
+        [{"recording_id": "other", "offset": 2, "ingest_date": DAY}], schema=TABLES[NAME].schema
+    )
+    part = write_rows(lake, NAME, other, ingest_date=DAY, batch_id="e" * 64)
+    commit_parts(lake, NAME, [part], app_id="other")
+    withdraw(lake, BATCH, ["r"])
+    assert offsets_in(lake) == [2]
+    chunk = pa.Table.from_pylist([{"recording_id": "r", "ingest_date": DAY}], schema=late.schema)
+    part = write_rows(lake, late.name, chunk, ingest_date=DAY, batch_id=BATCH)
+    assert not commit_parts(lake, late.name, [part], app_id=app_id_of(BATCH))
+    assert read_arrow(lake, late.name).num_rows == 0
+
+
+def test_discarded_parts_are_gone(lake):
+    """Parts that will never be committed do not stay on the disk; twice is as good as once."""
+    part = part_of(lake, 1)
+    for _ in range(2):
+        discard_parts(lake, [part])
+    assert not (lake.home / "lake/bronze/decode_ledger" / part.path).exists()
 
 
 def test_missing_part_is_never_committed(lake):

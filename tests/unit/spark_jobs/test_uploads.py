@@ -11,6 +11,8 @@ from contracts.settings import settings_from
 from contracts.tables import TABLES
 from spark_jobs.bronze_uploads import (
     SCHEMA,
+    final_rows,
+    finish_uploads,
     judge,
     merge_uploads,
     needs_work,
@@ -222,3 +224,27 @@ def test_verdict_is_made_again_when_a_rival_changed_the_table(lake):
     assert row["state"] == "DUPLICATE"
     states = sorted(read_arrow(lake, "bronze.uploads").column("state").to_pylist())
     assert states == ["ACCEPTED", "DUPLICATE"]
+
+
+def test_only_who_holds_an_object_finishes_it(lake):
+    """Final states of a batch are written where it still holds the object, nowhere else."""
+
+    def claim(_uploads):
+        pairs = [seen("s3://x/1", A), seen("s3://x/2", B)]
+        rows = judge(pairs, known(), now_ns=1).rows
+        names = ("mine", "rival")
+        return [
+            {"ingest_date": DAY, **row, "batch_id": name}
+            for row, name in zip(rows, names, strict=True)
+        ]
+
+    claimed = merge_uploads(lake, claim)
+    finals = final_rows([{**row, "batch_id": "mine"} for row in claimed], {}, {})
+    finish_uploads(lake, "mine", finals)
+    rows = {row["sha256"]: row for row in read_arrow(lake, "bronze.uploads").to_pylist()}
+    assert (rows[A]["state"], rows[B]["state"]) == ("ACCEPTED", "PENDING")
+    failed = {A: ("LATE", "too late", None)}
+    finish_uploads(lake, "mine", final_rows(list(claimed), {}, failed))
+    assert read_arrow(lake, "bronze.uploads").num_rows == 2
+    rows = {row["sha256"]: row for row in read_arrow(lake, "bronze.uploads").to_pylist()}
+    assert rows[A]["state"] == "ACCEPTED"
