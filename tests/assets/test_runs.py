@@ -44,6 +44,7 @@ class Platform:
             "DRIVELAKE_TRUTH": settings.truth_uri,
             "MLFLOW_TRACKING_URI": settings.mlflow_uri,
             "SPARK_REMOTE": settings.spark_remote,
+            "DRIVELAKE_COMMIT": "of the test",
         }
         self.release = {"steps": 12, "criteria": str(criteria)}
         self.definitions = platform_definitions(self.variables, release=self.release)
