@@ -18,12 +18,14 @@ from contracts.errors import PlatformError
 from contracts.settings import Settings
 from drivelake.environment import PROJECT
 from drivelake.ingest import ingest_places
-from drivelake.platform import service_environment, spark_at_hand
+from drivelake.platform import is_process, service_environment, spark_at_hand, start_time
 from drivelake.report import DemoReport, collect_report
 from drivelake.simulate import local_folder, simulate_drives
 
 if TYPE_CHECKING:
     import dagster as dg
+
+_PROCESS_TAG = "drivelake/process"
 
 
 def run_demo(
@@ -75,7 +77,20 @@ def _instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     import dagster as dg
 
     with dg.DagsterInstance.get() as instance:
+        _end_dead_runs(instance)
         yield instance
+
+
+def _end_dead_runs(instance: dg.DagsterInstance) -> None:
+    """End the runs of demos that were killed: they still hold places in the Spark pool."""
+    from dagster import DagsterRunStatus, RunsFilter
+
+    under_way = RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING])
+    for run in instance.get_runs(under_way):
+        pid, _, started = run.tags.get(_PROCESS_TAG, "").partition("@")
+        if pid and not is_process(int(pid), started=float(started)):
+            instance.report_run_failed(run, "The process of this run was killed.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def _landing_days(settings: Settings) -> list[str]:
@@ -105,6 +120,7 @@ def _run_job(
                 instance=instance,
                 partition_key=partition_key,
                 run_id=run_id,
+                tags={_PROCESS_TAG: f"{os.getpid()}@{start_time(os.getpid())}"},
                 raise_on_error=False,
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             )

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +48,7 @@ def running(settings: Settings) -> dict[str, Service]:
         if not record.exists():
             continue
         service = Service(**json.loads(record.read_text()))
-        if _is_alive(service):
+        if is_process(service.pid, started=service.started):
             found[name] = service
     return found
 
@@ -61,7 +61,7 @@ def start_spark(settings: Settings) -> Service:
     return _keep(
         settings,
         Service(
-            "spark", server.pid, _start_time(server.pid),
+            "spark", server.pid, start_time(server.pid),
             f"{server.remote}  {server.jdbc_url}", str(server.log),
         ),
     )  # fmt: skip
@@ -110,7 +110,12 @@ def dagster_home(settings: Settings) -> Path:
     """Folder of the Dagster instance, with the deployment's configuration in it."""
     home = settings.home / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(PROJECT / "deploy" / "dagster" / "dagster.yaml", home / "dagster.yaml")
+    text = (PROJECT / "deploy" / "dagster" / "dagster.yaml").read_text()
+    target = home / "dagster.yaml"
+    if not target.exists() or target.read_text() != text:
+        with tempfile.NamedTemporaryFile("w", dir=home, delete=False) as part:
+            part.write(text)
+        Path(part.name).replace(target)  # whole at any moment: services read it while they start
     return home
 
 
@@ -186,7 +191,7 @@ def _launch(
         )
     address = f"http://127.0.0.1:{port}" if port else "(no page)"
     service = _keep(
-        settings, Service(name, process.pid, _start_time(process.pid), address, str(log))
+        settings, Service(name, process.pid, start_time(process.pid), address, str(log))
     )
     deadline = time.monotonic() + START_SECONDS
     while port is not None and not answers(port):
@@ -207,14 +212,16 @@ def _keep(settings: Settings, service: Service) -> Service:
     return service
 
 
-def _start_time(pid: int) -> float:
+def start_time(pid: int) -> float:
+    """When a process was started, seconds since 1970; tells it from a later one of the same id."""
     return psutil.Process(pid).create_time()
 
 
-def _is_alive(service: Service) -> bool:
+def is_process(pid: int, *, started: float) -> bool:
+    """Whether the process of that id and start time is alive."""
     try:
-        process = psutil.Process(service.pid)
-        same = abs(process.create_time() - service.started) < 2.0
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - started) < 2.0
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

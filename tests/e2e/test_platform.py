@@ -32,7 +32,6 @@ def platform(tmp_path_factory, new_deployment):
         "DRIVELAKE_JDBC_PORT": str(settings.jdbc_port),
         "DRIVELAKE_DAGSTER_PORT": str(settings.dagster_port),
         "DRIVELAKE_MLFLOW_PORT": str(settings.mlflow_port),
-        "DRIVELAKE_SETTLE_SECONDS": "1",
     }
     environment.pop("SPARK_REMOTE", None)
     drives = base / "drives"
