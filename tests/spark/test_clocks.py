@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import attrs
 import pytest
 
@@ -52,3 +57,18 @@ def test_other_rules_replace_the_rows_of_their_drives(run_job, clocks_report, ro
     finally:
         assert run_job("silver_clocks", drive_ids=one).rows == 3
     assert len(rows_of("silver.clocks")) == 9
+
+
+def test_the_job_runs_alone(fleet, clocks_report):
+    """`python -m spark_jobs.silver_clocks DRIVE` takes its places from the environment."""
+    settings = fleet.settings
+    environment = {
+        **os.environ,
+        "DRIVELAKE_HOME": str(settings.home),
+        "SPARK_REMOTE": settings.spark_remote,
+    }
+    command = [sys.executable, "-m", "spark_jobs.silver_clocks", fleet.drive_ids[0]]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout)
+    assert (report["table"], report["committed"]) == ("silver.clocks", False)
+    assert report["version"] >= clocks_report.version
