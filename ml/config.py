@@ -70,7 +70,7 @@ class TrainConfig:
     detector: DetectorConfig = attrs.field(factory=DetectorConfig)
     steps: int = attrs.field(default=400, validator=_positive)
     batch_size: int = attrs.field(default=16, validator=_positive)
-    learning_rate: float = attrs.field(default=4e-3, validator=_positive)
+    learning_rate: float = attrs.field(default=8e-3, validator=_positive)
     weight_decay: float = 1e-4
     seed: int = 7
     threads: int = attrs.field(default=1, validator=_positive)

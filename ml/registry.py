@@ -54,14 +54,14 @@ def experiment_id(client: MlflowClient, name: str, *, artefacts: Path) -> str:
 
 
 def find_run(client: MlflowClient, experiment: str, *, fingerprint: str) -> Run | None:
-    """The finished run of that fingerprint, if there is one."""
+    """The first finished run of that fingerprint whose model is still there, if there is one."""
     runs = client.search_runs(
         [experiment],
         filter_string=f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' and status = 'FINISHED'",
-        max_results=1,
         order_by=["attributes.start_time ASC"],
     )
-    return runs[0] if runs else None
+    with_files = (run for run in runs if client.list_artifacts(run.info.run_id, _MODEL_FOLDER))
+    return next(with_files, None)
 
 
 def log_losses(client: MlflowClient, run_id: str, losses: Sequence[float]) -> None:

@@ -126,6 +126,22 @@ def test_swapped_checkpoint_is_refused(toy_dataset, toy_config, model_store):
         train(toy_dataset, brief, **place)
 
 
+def test_lost_files_are_trained_again(toy_dataset, toy_config, model_store):
+    """A run whose files were cleared away is no result: the training is made anew."""
+    import shutil
+
+    brief = attrs.evolve(apart(toy_config, "cleared"), steps=2)
+    place = {"tracking_uri": model_store[0], "artefacts": model_store[1]}
+    made = train(toy_dataset, brief, **place)
+    shutil.rmtree(made.checkpoint.parent)
+    shutil.rmtree(model_store[1] / "mlflow" / "cleared" / made.run_id)
+    again = train(toy_dataset, brief, **place)
+    assert not again.reused
+    assert again.run_id != made.run_id
+    assert again.version == "2"
+    assert train(toy_dataset, brief, **place).run_id == again.run_id
+
+
 def test_configuration_file_is_canonical(trained, toy_config):
     """The logged configuration equals the one that was trained with."""
     stored = json.loads((trained.checkpoint.parent / "config.json").read_text())
