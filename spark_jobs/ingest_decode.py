@@ -274,6 +274,9 @@ def _decode_split(
     )
     counts = Counts()
     with open_source(split["uri"], storage_options=storage_options) as source:
+        if source.size != split["size_bytes"]:
+            what = f"{split['size_bytes']} bytes were hashed, {source.size} are there now"
+            raise DecodeError(what, code="OBJECT_CHANGED")
         for group in iter_table_groups(
             source,
             index,
