@@ -154,8 +154,8 @@ def test_pages_show_graph_asset_and_run(platform, run_of_upload, tmp_path):
     folder = Path(os.environ.get("DRIVELAKE_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     pages = {
-        "asset-graph": ("/asset-groups", "frames"),
-        "asset": ("/assets/silver/frames?view=overview", "frames"),
+        "asset-graph": ("/asset-groups", "silver"),
+        "asset": ("/assets/silver/frames?view=overview", "Latest check results"),
         "run": (f"/runs/{run_of_upload['runId']}", run_of_upload["runId"][:8]),
     }
     with sync_playwright() as driver:
