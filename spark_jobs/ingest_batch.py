@@ -88,12 +88,12 @@ class Batch:
         """
         work = [row for row in self.rows if not row.get("duplicate_of")]
         recordings = [row for row in work if row["kind"] == "recording"]
-        taken, failed, parts = self._decode_all(recordings)
+        taken, failed, decoded = self._decode_all(recordings)
         if is_repeat and failed:
             withdraw(self.settings, self.batch_id, list(failed))
         self._register_schemas(taken, [row for row in work if row["kind"] == "bus_definition"])
-        parts = self._with_own_parts(parts, taken, failed)
-        self._commit(parts, sweep=is_repeat or bool(failed))
+        parts = self._with_own_parts(decoded.committable(), taken, failed)
+        self._commit(parts, sweep=is_repeat or decoded.left_behind)
         balances = [item.balance for item in taken]
         return BatchResult(
             finals=final_rows(self.rows, {item.recording_id: item for item in taken}, failed),
@@ -108,7 +108,7 @@ class Batch:
 
     def _decode_all(
         self, recordings: Sequence[Row]
-    ) -> tuple[list[Taken], dict[str, Fault], list[Part]]:
+    ) -> tuple[list[Taken], dict[str, Fault], Decoded]:
         """Decode until the books of every recording balance; one that does not add up is out.
 
         Parts hold the rows of several recordings: without one of them they are written anew.
@@ -132,7 +132,7 @@ class Batch:
             )
             if not broken:
                 discard_parts(self.settings, decoded.discarded())
-                return taken, failed, decoded.committable()
+                return taken, failed, decoded
             discard_parts(self.settings, [part for _, part in decoded.parts])
             failed |= broken
             remaining = [row for row in remaining if row["recording_id"] not in failed]

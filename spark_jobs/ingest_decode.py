@@ -111,6 +111,8 @@ class Decoded:
     parts: list[tuple[frozenset[str], Part]] = attrs.field(factory=list)
     counts: dict[str, Counts] = attrs.field(factory=dict)
     failed: dict[str, tuple[str, str, int | None]] = attrs.field(factory=dict)
+    left_behind: bool = False
+    """Whether a child died, which deletes nothing: there may be files that no part names."""
 
     def committable(self) -> list[Part]:
         """The parts that hold rows of no failed recording."""
@@ -145,6 +147,7 @@ def decode_recordings(
     work = partial(decode_task, storage_options=dict(storage_options))
     for result in run_stage(spark, payloads, work):
         value = json.loads(result)
+        found.left_behind |= value["left_behind"]
         ids = frozenset(value["counts"])
         found.parts += [(ids, Part(**part)) for part in value["parts"]]
         for recording_id, counts in value["counts"].items():
@@ -202,7 +205,7 @@ def decode_task(payload: bytes, *, storage_options: Mapping[str, str]) -> bytes:
     """
     task = json.loads(payload)
     import_readers(split["uri"] for split in task["splits"])
-    found: dict[str, Any] = {"parts": [], "counts": {}, "failed": {}}
+    found: dict[str, Any] = {"parts": [], "counts": {}, "failed": {}, "left_behind": False}
     groups = [task["splits"]]
     while groups:
         splits = groups.pop()
@@ -216,6 +219,7 @@ def decode_task(payload: bytes, *, storage_options: Mapping[str, str]) -> bytes:
                 attempts=ATTEMPTS if len(splits) == 1 else 1,
             )
         except DecodeError as error:
+            found["left_behind"] = True
             if len(splits) == 1:
                 found["failed"][splits[0]["recording_id"]] = [error.code, error.what, error.offset]
             else:

@@ -15,16 +15,16 @@ def cloud(tmp_path_factory, new_deployment, new_bucket, object_storage):
     from spark_jobs.session import connected
 
     base = tmp_path_factory.mktemp("cloud")
-    client = new_bucket("fleet")
+    client = new_bucket("fleet-line")
     drives = base / "drives"
     simulate_fleet(FleetSpec(drives=1, seconds=6.0, seed=11), out=drives, truth=base / "truth")
     for path in sorted(drives.rglob("*")):
         if path.is_file():
-            client.upload_file(str(path), "fleet", f"landing/{path.relative_to(drives)}")
+            client.upload_file(str(path), "fleet-line", f"landing/{path.relative_to(drives)}")
     settings = new_deployment(
         base / "home",
-        lake_uri="s3://fleet/lake",
-        landing_uri="s3://fleet/landing",
+        lake_uri="s3://fleet-line/lake",
+        landing_uri="s3://fleet-line/landing",
         storage_options=object_storage,
     )
     server = start_server(settings, memory="1g")
@@ -54,7 +54,7 @@ def test_recordings_on_s3_become_frames_on_s3(cloud):
     assert row.lidar > 0.8 * row.n
     places = spark.sql("SELECT uri FROM bronze.recordings").collect()
     assert {urlsplit(place.uri).scheme for place in places} == {"s3"}
-    keys = cloud["client"].list_objects_v2(Bucket="fleet", Prefix="lake/silver/frames/_delta_log/")
+    keys = cloud["client"].list_objects_v2(Bucket="fleet-line", Prefix="lake/silver/frames/_delta_log/")
     assert keys["KeyCount"] >= 1
     assert not (settings.home / "lake").exists()
 
