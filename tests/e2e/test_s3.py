@@ -54,7 +54,9 @@ def test_recordings_on_s3_become_frames_on_s3(cloud):
     assert row.lidar > 0.8 * row.n
     places = spark.sql("SELECT uri FROM bronze.recordings").collect()
     assert {urlsplit(place.uri).scheme for place in places} == {"s3"}
-    keys = cloud["client"].list_objects_v2(Bucket="fleet-line", Prefix="lake/silver/frames/_delta_log/")
+    keys = cloud["client"].list_objects_v2(
+        Bucket="fleet-line", Prefix="lake/silver/frames/_delta_log/"
+    )
     assert keys["KeyCount"] >= 1
     assert not (settings.home / "lake").exists()
 
