@@ -17,14 +17,14 @@ def float_model(candidate: Candidate, out: Path, *, progress: Progress | None = 
     """ONNX in float32."""
     from edge.export import export_onnx
 
-    return export_onnx(candidate.network, candidate.images, out, progress=progress)
+    return export_onnx(candidate.network, candidate.calibration, out, progress=progress)
 
 
 def int8_model(candidate: Candidate, out: Path, *, progress: Progress | None = None) -> Artefact:
     """ONNX in eight bits, quantised by AIMET for the Hexagon processor and ONNX Runtime."""
     from edge.quantise import quantise
 
-    return quantise(candidate.network, candidate.images, out, progress=progress)
+    return quantise(candidate.network, candidate.calibration, out, progress=progress)
 
 
 def qnn_binary(
@@ -43,7 +43,9 @@ def tensorrt_attempts(
     from edge.quantise import quantise
     from edge.tensorrt import build_tensorrt, build_tensorrt_rtx
 
-    model = quantise(candidate.network, candidate.images, out, scheme="tensorrt", progress=progress)
+    model = quantise(
+        candidate.network, candidate.calibration, out, scheme="tensorrt", progress=progress
+    )
     return [
         build_tensorrt(model, out, progress=progress),
         build_tensorrt_rtx(model, out, architecture=architecture, progress=progress),

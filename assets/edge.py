@@ -188,8 +188,9 @@ def bundle(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Assemble, sign and verify the bundle, and register the release."""
     from edge.bundle import build_bundle
-    from governance.sealing import seal, verify_bundle
+    from governance.sealing import MANIFEST, seal, verify_bundle
     from governance.signing import signing_key
+    from spark_jobs.storage import publish_folder
 
     settings = deployment.settings
     with stated_failures():
@@ -204,13 +205,15 @@ def bundle(
         )
         verified = verify_bundle(made.path)
         verified.require()
-        _register(hand_off, made, deployment=deployment, spark=spark)
+        uri = f"{settings.artefacts_uri.rstrip('/')}/bundles/{made.path.name}"
+        publish_folder(made.path, uri, last=MANIFEST, storage_options=settings.storage_options)
+        _register(hand_off, made, uri=uri, deployment=deployment, spark=spark)
     yield dg.MaterializeResult(
         asset_key=["edge", "bundle"],
         metadata={
             **model_metadata(candidate),
             "bundle/id": made.bundle_id,
-            "bundle/path": dg.MetadataValue.path(made.path),
+            "bundle/uri": uri,
             "bundle/signer": made.signer,
             "bundle/targets": list(made.targets),
             "bundle/verified": True,
@@ -241,7 +244,11 @@ def _hand_off(
         evaluations=read_arrow(
             settings,
             EVALUATIONS,
-            filters=[("model", "=", model.model_name), ("model_version", "=", model.version)],
+            filters=[
+                ("model", "=", model.model_name),
+                ("model_version", "=", model.version),
+                ("dataset_id", "=", model.dataset_id),
+            ],
         ),
         parity=_parity(candidate, deployment, release, context),
         verdict=verdict_of(candidate, deployment=deployment, release=release).as_dict(),
@@ -251,7 +258,7 @@ def _hand_off(
             qnn_binary(candidate, out, soc=release.qnn_soc),
         ],
         attempts=tensorrt_attempts(candidate, out, architecture=release.rtx_architecture),
-        code_commit=deployment.code_commit,
+        code_commit=model.code_commit,
     )
 
 
@@ -293,19 +300,16 @@ def _lineage(candidate: Candidate) -> dict[str, Any]:
     return lineage_document(edges, kind="model", identity=model_id(model.model_name, model.version))
 
 
-def _register(hand_off: "HandOff", made: "Bundle", *, deployment: Deployment, spark: Spark) -> None:
+def _register(
+    hand_off: "HandOff", made: "Bundle", *, uri: str, deployment: Deployment, spark: Spark
+) -> None:
     """One row a bundle; a bundle that was registered keeps its row."""
-    from pyspark.sql.pandas.types import from_arrow_schema
-
     from edge.bundle import release_row
-    from spark_jobs.tables import replace_rows
+    from spark_jobs.tables import read_arrow, store_rows, table_exists
 
-    row = release_row(hand_off, made, created_ns=time.time_ns())
-    replace_rows(
-        spark.session,
-        deployment.settings,
-        RELEASES,
-        spark.session.createDataFrame(row.to_pylist(), from_arrow_schema(row.schema)),
-        where=f"bundle_id = '{made.bundle_id}'",
-        app_id=f"{RELEASES}:{made.bundle_id}",
-    )
+    settings = deployment.settings
+    wanted = [("bundle_id", "=", made.bundle_id)]
+    if table_exists(settings, RELEASES) and len(read_arrow(settings, RELEASES, filters=wanted)):
+        return
+    row = release_row(hand_off, made, uri=uri, created_ns=time.time_ns())
+    store_rows(spark.session, settings, RELEASES, row, identity=["bundle_id"])

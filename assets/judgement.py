@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from edge.artefact import Artefact
     from ml.evaluate import Evaluation, EvaluationSpec
 
-SIMULATED_IMAGES = 2
-"""Images for a simulator, which takes seconds for one."""
+SIMULATED_IMAGES = 16
+"""Images for a simulator, which takes about a second for one."""
 
 
 def evaluation_spec(candidate: Candidate, *, target: str) -> EvaluationSpec:
@@ -92,7 +92,7 @@ def parity_of(
             "binaries": [one.sha256 for one in (float_model, int8_model, qnn_binary)],
             "model": candidate.model.fingerprint,
             "dataset": candidate.model.dataset_id,
-            "images": images_hash(candidate.images),
+            "images": images_hash(candidate.unseen),
         },
         tools=("torch", "onnxruntime", "onnxruntime-qnn"),
         make=make,
@@ -116,7 +116,7 @@ def _compare(
     return compare_targets(
         module_runner(candidate.network),
         runners,
-        candidate.images,
+        candidate.unseen,
         images_by_target={qnn_binary.target: SIMULATED_IMAGES},
         ap50=_ap50(candidate, truth),
         ap50_targets=tuple(model.target for model in onnx_models),

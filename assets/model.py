@@ -14,7 +14,6 @@ from assets.release import Candidate, Release
 from assets.resources import Deployment, Spark
 from assets.tables import COMPUTE_POOL, RETRIES, table_result, table_spec
 from assets.truth import truth_of
-from contracts.ids import content_hash
 
 if TYPE_CHECKING:
     from contracts.models import Progress
@@ -97,6 +96,7 @@ def evaluation(
     """Judge the candidate and store a row for each metric and slice."""
     from edge.runners import module_runner
     from ml.plots import plot_precision_recall
+    from spark_jobs.tables import store_rows
 
     settings = deployment.settings
     with stated_failures():
@@ -110,7 +110,8 @@ def evaluation(
             spec=spec,
             progress=logged(context),
         )
-        _store(found.rows, deployment=deployment, spark=spark)
+        identity = ("model", "model_version", "dataset_id", "target")
+        store_rows(spark.session, settings, EVALUATIONS, found.rows, identity=identity)
     curve = picture(plot_precision_recall(found.curves), title="Precision and recall")
     values = {name: found.value(name) for name in ("ap50", "precision", "recall")}
     yield dg.MaterializeResult(
@@ -130,30 +131,13 @@ def _slices(rows: list[dict[str, Any]]) -> str:
     lines = ["| slice | metric | value | 95 % | images | objects |", "| --- " * 6 + "|"]
     for row in rows:
         if row["value"] is not None:
-            interval = f"{row['lower']:.3f} to {row['upper']:.3f}" if row["lower"] else ""
+            known = row["lower"] is not None
+            interval = f"{row['lower']:.3f} to {row['upper']:.3f}" if known else ""
             lines.append(
                 f"| {row['slice']} | {row['metric']} | {row['value']:.3f} | {interval} "
                 f"| {row['samples']} | {row['objects']} |"
             )
     return "\n".join(lines)
-
-
-def _store(rows: Any, *, deployment: Deployment, spark: Spark) -> None:
-    """Replace the rows of this model, dataset and target; equal rows commit nothing."""
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    from spark_jobs.tables import replace_rows
-
-    names = ("model", "model_version", "dataset_id", "target")
-    identity = {name: rows[name][0].as_py() for name in names}
-    replace_rows(
-        spark.session,
-        deployment.settings,
-        EVALUATIONS,
-        spark.session.createDataFrame(rows.to_pylist(), from_arrow_schema(rows.schema)),
-        where=" AND ".join(f"{name} = '{value}'" for name, value in identity.items()),
-        app_id=f"{EVALUATIONS}:{content_hash(rows.to_pylist())}",
-    )
 
 
 @dg.asset(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from spark_jobs.gold_dataset_samples import DatasetSpec
 
 CALIBRATION_IMAGES = 64
+COMPARED_IMAGES = 64
 
 
 @attrs.frozen(eq=False)
@@ -40,7 +41,8 @@ class Candidate:
         detector: Its shape.
         dataset: Row of `gold.datasets`.
         samples: Rows of `gold.dataset_samples` of that version.
-        images: (N, 3, H, W) float32 in [0, 1]: training images, to calibrate and compare on.
+        calibration: (N, 3, H, W) float32 in [0, 1]: images of the training split.
+        unseen: (N, 3, H, W) float32 in [0, 1]: images of the test split, to compare targets on.
     """
 
     model: "TrainedModel"
@@ -48,7 +50,8 @@ class Candidate:
     detector: "DetectorConfig"
     dataset: dict[str, Any]
     samples: "pa.Table"
-    images: "Float32Array"
+    calibration: "Float32Array"
+    unseen: "Float32Array"
 
 
 class Release(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -74,7 +77,7 @@ class Release(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def folder(self) -> Path:
-        """Local folder of artefacts; beside the deployment's home if they belong elsewhere."""
+        """Local folder where artefacts are made, which is their place unless that is elsewhere."""
         settings = self.deployment.settings
         place = urlsplit(settings.artefacts_uri)
         local = place.scheme == "file"
@@ -116,14 +119,20 @@ class Release(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.train_config(),
             tracking_uri=settings.mlflow_uri,
             artefacts=self.folder,
+            model_store=f"{settings.artefacts_uri.rstrip('/')}/mlflow",
             table_versions=json.loads(dataset["table_versions"]),
             code_commit=self.deployment.code_commit,
             progress=progress,
         )
         network, detector = load_detector(model.checkpoint)
-        learned = select_split(samples, "train").slice(0, CALIBRATION_IMAGES)
-        images = network_input(decode_images(learned, detector).pixels)
-        return Candidate(model, network, detector, dataset, samples, images)
+        calibration, unseen = (
+            network_input(decode_images(part.slice(0, count), detector).pixels)
+            for part, count in (
+                (select_split(samples, "train"), CALIBRATION_IMAGES),
+                (select_split(samples, "test"), COMPARED_IMAGES),
+            )
+        )
+        return Candidate(model, network, detector, dataset, samples, calibration, unseen)
 
 
 def newest_dataset(settings: Settings, name: str) -> dict[str, Any]:

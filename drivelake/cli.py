@@ -232,17 +232,19 @@ def simulate(
 
 @app.command(epilog="Example: `drivelake verify .drivelake/artefacts/bundles/front-camera`")
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    bundle: Annotated[str, typer.Argument(help="Folder of the bundle, or its s3:// place.")],
     key: Annotated[Path | None, typer.Option(help="Public key that must have signed it.")] = None,
     *,
     as_json: JsonFlag = False,
 ) -> None:
     """Check a hand-off bundle: signature, every byte of every file, nothing missing or added."""
-    if not bundle.is_dir():
-        raise typer.BadParameter(f"There is no bundle folder at {bundle}.")
     from governance.sealing import verify_bundle
+    from spark_jobs.storage import local_copy
 
-    found = verify_bundle(bundle, trusted_key=key)
+    with local_copy(bundle, storage_options=load_settings().storage_options) as folder:
+        if folder is None:
+            raise typer.BadParameter(f"There is no bundle folder at {bundle}.")
+        found = verify_bundle(folder, trusted_key=key)
     if as_json:
         _print_json(attrs.asdict(found))
     elif found.ok:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
+from contracts.errors import PlatformError
 from contracts.settings import Settings
 from drivelake.catalogue import count_by, list_tables, read_table
 from governance.sealing import verify_bundle
@@ -21,9 +22,11 @@ from simulation.scoring import (
     ScenarioScore,
     read_truth,
     score_clocks,
+    score_frames,
     score_labels,
     score_scenarios,
 )
+from spark_jobs.storage import local_copy
 
 
 @attrs.frozen
@@ -70,34 +73,43 @@ class DemoReport:
 def collect_report(settings: Settings, *, seconds_by_step: Mapping[str, float]) -> DemoReport:
     """Read back what is there and hold it against the truth of the simulated drives."""
     release = _newest_release(settings)
-    folder = Path(unquote(urlsplit(release["uri"]).path))
-    verification = verify_bundle(folder)
-    return DemoReport(
-        seconds_by_step=seconds_by_step,
-        uploads=count_by(settings, "bronze.uploads", "state"),
-        rows={state.name: state.rows for state in list_tables(settings)},
-        facts=(*_truth_facts(settings), *_model_facts(settings, release, folder)),
-        binaries=_binaries(folder),
-        bundle=verification.summary,
-        bundle_uri=release["uri"],
-    )
+    place = local_copy(release["uri"], storage_options=settings.storage_options)
+    with place as folder:
+        if folder is None:
+            raise PlatformError("The bundle of a release is gone", uri=release["uri"])
+        return DemoReport(
+            seconds_by_step=seconds_by_step,
+            uploads=count_by(settings, "bronze.uploads", "state"),
+            rows={state.name: state.rows for state in list_tables(settings)},
+            facts=(*_truth_facts(settings), *_model_facts(settings, release, folder)),
+            binaries=_binaries(folder),
+            bundle=verify_bundle(folder).summary,
+            bundle_uri=release["uri"],
+        )
 
 
 def _truth_facts(settings: Settings) -> list[tuple[str, str]]:
     truth = read_truth(Path(unquote(urlsplit(settings.truth_uri).path)))
-    clocks = score_clocks(truth, read_table(settings, "silver.clocks"))
+    found_clocks = read_table(settings, "silver.clocks")
+    clocks = score_clocks(truth, found_clocks)
+    tied, wanted = len(clocks.error_ms), len(clocks.error_ms) + len(clocks.missing)
     labels = score_labels(truth, read_table(settings, "gold.labels"))
     found = score_scenarios(truth, read_table(settings, "gold.scenarios"))
     frames = read_table(settings, "silver.frames")
+    sync = score_frames(truth, frames, clocks=found_clocks)
     errors = pc.divide(frames["sync_error_ns"].cast("float64"), 1e6)
     [median] = pc.quantile(errors, q=0.5).to_pylist()
     return [
         (
             "clock offsets against the truth",
-            f"{clocks.rms_ms:.2f} ms rms, {clocks.max_ms:.2f} ms largest",
+            f"{clocks.rms_ms:.2f} ms rms, {clocks.max_ms:.2f} ms largest ({tied} of {wanted} tied)",
         ),
         (
-            "sync error stated in frames",
+            "sync error against the truth",
+            f"{sync.rms_ms:.2f} ms rms, {sync.max_ms:.2f} ms largest ({sync.frames:,} frames)",
+        ),
+        (
+            "distance of the values from the image, as stated",
             f"{median:.1f} ms median, {pc.max(errors).as_py():.1f} ms largest",
         ),
         ("labels against the truth", _hits(labels, f"{labels.labels:,} labels")),

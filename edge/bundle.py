@@ -55,7 +55,7 @@ class Release:
         verdict: The gate's verdict, JSON values with `passed`.
         artefacts: Binaries, one a target.
         attempts: Targets that were tried, built or not.
-        code_commit: Commit of the code that made them.
+        code_commit: Commit of the code that trained the model.
     """
 
     name: str
@@ -146,11 +146,11 @@ def build_bundle(
     return Bundle(sealed.bundle_id, final, sealed.signer, sealed.manifest, targets, reused)
 
 
-def release_row(release: Release, bundle: Bundle, *, created_ns: int) -> pa.Table:
-    """The row of `gold.releases` of a bundle."""
+def release_row(release: Release, bundle: Bundle, *, uri: str, created_ns: int) -> pa.Table:
+    """The row of `gold.releases` of a bundle that was published at a place."""
     row = {
         "bundle_id": bundle.bundle_id,
-        "uri": bundle.path.absolute().as_uri(),
+        "uri": uri,
         "model": release.model,
         "model_version": release.model_version,
         "dataset_id": release.dataset_id,

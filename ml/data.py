@@ -65,7 +65,7 @@ class Batch:
 
 
 def select_split(samples: pa.Table, split: str) -> pa.Table:
-    """Samples of one split in the order of their ids, so that the order of a table never counts.
+    """Samples of one split in the order of their ids: the first ones are a sample of all.
 
     Raises:
         ContractViolation: The split is empty.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ class Criterion:
 
     Attributes:
         subject: What is judged, e.g. `torch ap50 of class=car`.
-        key: Where the value is looked up.
+        key: Where the value is looked up; a target such as `qnn_*` stands for each that matches.
         at_least: Least value that passes.
         at_most: Largest value that passes.
     """
@@ -170,8 +171,21 @@ def judge(
     if len(versions) > 1:
         raise ContractViolation(f"evaluations of one model are needed, not of {sorted(versions)}")
     measured = _collected(evaluations.to_pylist(), parity.to_pylist(), sizes_bytes or {})
-    checks = tuple(_check(line, measured.get(line.key)) for line in criteria.criteria)
+    targets = sorted({key[1] for key in measured})
+    lines = [line for each in criteria.criteria for line in _by_target(each, targets)]
+    checks = tuple(_check(line, measured.get(line.key)) for line in lines)
     return Verdict(criteria.version, criteria.content_hash, checks)
+
+
+def _by_target(line: Criterion, targets: Sequence[str]) -> list[Criterion]:
+    """The criterion for each target that its own stands for; itself where there is none."""
+    kind, pattern, *rest = line.key
+    return [
+        attrs.evolve(
+            line, subject=line.subject.replace(pattern, target, 1), key=(kind, target, *rest)
+        )
+        for target in fnmatch.filter(targets, pattern)
+    ] or [line]
 
 
 def _collected(

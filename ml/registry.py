@@ -44,12 +44,12 @@ def open_client(tracking_uri: str) -> MlflowClient:
     return client
 
 
-def experiment_id(client: MlflowClient, name: str, *, artefacts: Path) -> str:
-    """The experiment of that name; made at first use, with its artefacts under `artefacts`."""
+def experiment_id(client: MlflowClient, name: str, *, model_store: str) -> str:
+    """The experiment of that name; made at first use, with its artefacts under a URI."""
     found = client.get_experiment_by_name(name)
     if found:
         return found.experiment_id
-    location = (artefacts.absolute() / "mlflow" / name).as_uri()
+    location = f"{model_store.rstrip('/')}/{name}"
     return client.create_experiment(name, artifact_location=location)
 
 
@@ -62,6 +62,16 @@ def find_run(client: MlflowClient, experiment: str, *, fingerprint: str) -> Run 
     )
     with_files = (run for run in runs if client.list_artifacts(run.info.run_id, _MODEL_FOLDER))
     return next(with_files, None)
+
+
+def end_abandoned(client: MlflowClient, experiment: str, *, fingerprint: str) -> None:
+    """Mark runs of that fingerprint that never ended as killed; one that lives corrects it."""
+    abandoned = client.search_runs(
+        [experiment],
+        filter_string=f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' and status = 'RUNNING'",
+    )
+    for run in abandoned:
+        client.set_terminated(run.info.run_id, "KILLED")
 
 
 def log_losses(client: MlflowClient, run_id: str, losses: Sequence[float]) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _CODE = ("config.py", "data.py", "targets.py", "detector.py", "fit.py")
 _CHECKPOINT = "model.safetensors"
 _LOSSES = "losses.json"
+_COMMIT_TAG = "drivelake.code_commit"
 _SHORT = 16  # digits of a fingerprint in a folder's name
 
 
@@ -46,6 +47,7 @@ class TrainedModel:
         fingerprint: Hash of samples, configuration, code and library versions.
         metrics: Final metrics of the run.
         losses: Loss of every step.
+        code_commit: Commit of the code that trained it.
         reused: Whether an earlier run of the same fingerprint was found.
     """
 
@@ -57,6 +59,7 @@ class TrainedModel:
     fingerprint: str
     metrics: Mapping[str, float]
     losses: tuple[float, ...]
+    code_commit: str
     reused: bool
 
 
@@ -66,6 +69,7 @@ def train(
     *,
     tracking_uri: str,
     artefacts: Path,
+    model_store: str | None = None,
     table_versions: Mapping[str, int] | None = None,
     code_commit: str = "unknown",
     progress: Progress | None = None,
@@ -76,7 +80,9 @@ def train(
         samples: Rows of `gold.dataset_samples` of one dataset version.
         config: What to train and how.
         tracking_uri: MLflow tracking store and registry.
-        artefacts: Local folder under which MLflow keeps the files of new experiments.
+        artefacts: Local folder for the files of the model.
+        model_store: URI under which MLflow keeps the files of new experiments; a folder of
+            `artefacts` if None.
         table_versions: Delta versions that the dataset was read from, recorded with the run.
         code_commit: Commit of the code, recorded with the run.
         progress: Told a sentence and a share of the work.
@@ -90,10 +96,15 @@ def train(
     learning = select_split(samples, "train")
     fingerprint = training_fingerprint(learning, config)
     client = registry.open_client(tracking_uri)
-    experiment = registry.experiment_id(client, config.experiment, artefacts=artefacts)
+    experiment = registry.experiment_id(
+        client,
+        config.experiment,
+        model_store=model_store or (artefacts.absolute() / "mlflow").as_uri(),
+    )
     run = registry.find_run(client, experiment, fingerprint=fingerprint)
     reused = run is not None
     if run is None:
+        registry.end_abandoned(client, experiment, fingerprint=fingerprint)
         tags = _tags(fingerprint, dataset_id, table_versions or {}, code_commit)
         run = client.create_run(experiment, tags=tags, run_name=f"{dataset_id}-{fingerprint[:8]}")
         _train_in_run(client, run, learning, config, progress=progress)
@@ -112,12 +123,13 @@ def train(
         fingerprint=fingerprint,
         metrics=dict(run.data.metrics),
         losses=tuple(json.loads((folder / _LOSSES).read_bytes())),
+        code_commit=run.data.tags[_COMMIT_TAG],
         reused=reused,
     )
 
 
 def training_fingerprint(samples: pa.Table, config: TrainConfig) -> str:
-    """Identity of a training: the samples learned from, the configuration, the code, the library.
+    """Identity of a training: the dataset version, the configuration, the code, the library.
 
     `sample_id` covers image and labels, so the bytes need not be hashed again.
     """
@@ -126,6 +138,7 @@ def training_fingerprint(samples: pa.Table, config: TrainConfig) -> str:
     folder = Path(__file__).parent
     return content_hash(
         {
+            "dataset": _only_dataset(samples),
             "samples": sorted(samples["sample_id"].to_pylist()),
             "config": attrs.asdict(config),
             "code": [sha256_hex((folder / name).read_bytes()) for name in _CODE],
@@ -160,7 +173,7 @@ def _tags(
         registry.FINGERPRINT_TAG: fingerprint,
         "drivelake.dataset_id": dataset_id,
         "drivelake.table_versions": canonical_json(dict(versions)).decode(),
-        "drivelake.code_commit": commit,
+        _COMMIT_TAG: commit,
         "mlflow.source.git.commit": commit,
     }
 

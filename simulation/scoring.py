@@ -63,6 +63,28 @@ class ClockScore:
 
 
 @attrs.frozen
+class FrameScore:
+    """How far the sensors of a frame really are from where its times say they are.
+
+    An error is that of another recorder's clock at the instant of the frame, minus that of the
+    image's own time: what remains when both are taken for the same instant.
+
+    Attributes:
+        rms_ms: Root mean square over all frames and recorders.
+        max_ms: Largest magnitude.
+        rms_by_recorder_ms: By recorder.
+        image_rms_ms: Of the image's time against the true exposure.
+        frames: Frames whose exposure is in the truth.
+    """
+
+    rms_ms: float
+    max_ms: float
+    rms_by_recorder_ms: Mapping[str, float]
+    image_rms_ms: float
+    frames: int
+
+
+@attrs.frozen
 class LabelScore:
     """How labels agree with the truth.
 
@@ -146,10 +168,50 @@ def score_clocks(truth: Mapping[str, DriveTruth], clocks: pa.Table) -> ClockScor
     size = np.abs(list(errors.values()))
     return ClockScore(
         error_ms=errors,
-        rms_ms=float(np.sqrt(np.mean(size**2))) if errors else float("nan"),
+        rms_ms=_rms(size),
         max_ms=float(size.max()) if errors else float("nan"),
         covered=float(np.mean(covered)) if covered else float("nan"),
         missing=tuple(sorted(wanted - errors.keys())),
+    )
+
+
+def score_frames(
+    truth: Mapping[str, DriveTruth], frames: pa.Table, *, clocks: pa.Table
+) -> FrameScore:
+    """Hold the times of `silver.frames` against the true exposures and clocks.
+
+    Args:
+        truth: By drive.
+        frames: Rows of `silver.frames`, those on UTC.
+        clocks: Rows of `silver.clocks`.
+    """
+    offset_of = {
+        (row["drive_id"], row["recorder"]): row["offset_ns"]
+        for row in clocks.to_pylist()
+        if row["method"] != "assumed"
+    }
+    image: list[FloatArray] = []
+    between: dict[str, list[FloatArray]] = {}
+    for drive_id, drive in truth.items():
+        mine = frames.filter(pc.equal(frames["drive_id"], drive_id))
+        stated_ns = mine.filter(pc.equal(mine["clock"], "utc"))["t_ns"].to_numpy()
+        true_ns = _nearest(np.unique(drive.objects["t_ns"].to_numpy()), stated_ns)
+        seen = np.abs(stated_ns - true_ns) <= _SAME_FRAME_NS
+        stated_ns, true_ns = stated_ns[seen], true_ns[seen]
+        image.append((stated_ns - true_ns) / 1e6)
+        for recorder in drive.clocks:
+            if (drive_id, recorder) in offset_of:
+                true_offset = _offset_at(drive, recorder, true_ns)
+                own = (true_offset - offset_of[drive_id, recorder]) / 1e6
+                between.setdefault(recorder, []).append(own - image[-1])
+    found = {name: np.concatenate(parts) for name, parts in sorted(between.items())}
+    every = np.concatenate([np.empty(0), *found.values()])
+    return FrameScore(
+        rms_ms=_rms(every),
+        max_ms=float(np.abs(every).max()) if every.size else float("nan"),
+        rms_by_recorder_ms={name: _rms(errors) for name, errors in found.items()},
+        image_rms_ms=_rms(np.concatenate([np.empty(0), *image])),
+        frames=sum(map(len, image)),
     )
 
 
@@ -318,10 +380,28 @@ def _columns(table: pa.Table) -> Columns:
 
 
 def _offset_at_middle(drive: DriveTruth, recorder: str) -> float:
-    clock = drive.clocks[recorder]
     times = drive.objects["t_ns"].to_numpy()
-    elapsed_ns = (int(times.min()) + int(times.max())) / 2 - clock["t_start_ns"]
-    return float(clock["offset_ns"] + clock["drift_ppm"] * 1e-6 * elapsed_ns)
+    return float(_offset_at(drive, recorder, (times.min() + times.max()) // 2))
+
+
+def _offset_at(drive: DriveTruth, recorder: str, t_ns: npt.NDArray[np.int64]) -> FloatArray:
+    """True offset of a recorder's clock at instants of UTC, nanoseconds."""
+    clock = drive.clocks[recorder]
+    elapsed_ns = t_ns - clock["t_start_ns"]
+    return np.asarray(clock["offset_ns"] + clock["drift_ppm"] * 1e-6 * elapsed_ns)
+
+
+def _nearest(sorted_ns: npt.NDArray[np.int64], t_ns: npt.NDArray[np.int64]) -> Any:
+    """The value of a sorted array nearest to each instant."""
+    after = np.clip(np.searchsorted(sorted_ns, t_ns), 1, len(sorted_ns) - 1)
+    left, right = sorted_ns[after - 1], sorted_ns[after]
+    return np.where(t_ns - left <= right - t_ns, left, right)
+
+
+def _rms(errors: npt.ArrayLike) -> float:
+    """Root mean square; NaN of nothing."""
+    values = np.asarray(errors)
+    return float(np.sqrt(np.mean(values**2))) if values.size else float("nan")
 
 
 def _overlap(true: Mapping[str, Any], row: Mapping[str, Any]) -> float:

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812  Spark's own usage
 
 from contracts.ids import table_slug
 from contracts.settings import Settings
-from spark_jobs.tables import read, read_arrow, table_exists
+from spark_jobs.tables import is_one_of, read, read_arrow, table_exists
 from udfs.sync.drive_clocks import RECORDINGS
 from udfs.sync.observations import OBSERVATIONS, columns_needed, observations_from
 from udfs.sync.rules import SyncRules
@@ -36,14 +36,6 @@ def in_batches(names: Iterable[str], *, size: int = DRIVES_AT_ONCE) -> Iterator[
     rest = iter(sorted(names))
     while batch := list(islice(rest, size)):
         yield batch
-
-
-def is_one_of(column: str, values: Iterable[str]) -> str:
-    """SQL predicate `column IN (…)` with its literals quoted."""
-    quoted = ", ".join(
-        "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'" for value in values
-    )
-    return f"{column} IN ({quoted})"
 
 
 def tables_of_type(settings: Settings, slug: str) -> list[str]:

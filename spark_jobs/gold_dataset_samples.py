@@ -20,15 +20,14 @@ from contracts.errors import ContractViolation
 from contracts.ids import canonical_json
 from contracts.settings import Settings
 from contracts.tables import TABLES
-from spark_jobs.drives import is_one_of
 from spark_jobs.payloads import Place, places_of, read_payloads
 from spark_jobs.tables import (
     ensure_table,
+    is_one_of,
     merge_rows,
     read,
     read_arrow,
     replace_rows,
-    table_version,
     table_versions,
 )
 from udfs.geometry.images import jpeg_size
@@ -268,8 +267,6 @@ def _write(
         SAMPLES,
         samples.withColumn("dataset_id", F.lit(dataset_id)),
         where=is_one_of("dataset_id", [dataset_id]),
-        app_id=f"{SAMPLES}:{dataset_id}",
-        version=table_version(settings, SAMPLES) + 1,
     )
     schema = TABLES[DATASETS].schema
     listed = spark.createDataFrame([dict(row)], from_arrow_schema(schema))

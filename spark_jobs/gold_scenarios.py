@@ -19,11 +19,12 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from contracts.settings import Settings
 from contracts.tables import TABLES
-from spark_jobs.drives import in_batches, is_one_of
+from spark_jobs.drives import in_batches
 from spark_jobs.report import JobReport, report_since
 from spark_jobs.scenario_rules import RULES, ScenarioRule
 from spark_jobs.tables import (
     ensure_table,
+    is_one_of,
     read,
     read_arrow,
     replace_rows,
@@ -68,8 +69,6 @@ def run(
             TABLE,
             spark.createDataFrame(rows.to_pylist(), from_arrow_schema(found.schema)),
             where=is_one_of("drive_id", changed),
-            app_id=TABLE,
-            version=table_version(settings, TABLE) + 1,
         )
         worked += changed
     return report_since(settings, TABLE, before=before, drives=worked, started_s=started)

@@ -17,13 +17,12 @@ from contracts.settings import Settings
 from contracts.tables import TABLES
 from spark_jobs.drives import (
     in_batches,
-    is_one_of,
     observations_in,
     read_recordings,
     read_stream_rows,
 )
 from spark_jobs.report import JobReport, report_since
-from spark_jobs.tables import ensure_table, read_arrow, replace_rows, table_version
+from spark_jobs.tables import ensure_table, is_one_of, read_arrow, replace_rows, table_version
 from udfs.sync.drive_clocks import CLOCKS, clock_version, estimate_drive_clocks
 from udfs.sync.rules import SyncRules
 
@@ -62,8 +61,6 @@ def run(
             TABLE,
             clocks_from(rows, recordings=chosen, rules=rules),
             where=is_one_of("drive_id", batch),
-            app_id=TABLE,
-            version=table_version(settings, TABLE) + 1,
         )
     return report_since(settings, TABLE, before=before, drives=pending, started_s=started)
 

@@ -16,10 +16,11 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from contracts.settings import Settings
 from contracts.tables import TABLES
-from spark_jobs.drives import in_batches, is_one_of, observations_in, read_stream_rows
+from spark_jobs.drives import in_batches, observations_in, read_stream_rows
 from spark_jobs.report import JobReport, report_since
 from spark_jobs.tables import (
     ensure_table,
+    is_one_of,
     read,
     read_arrow,
     replace_rows,
@@ -63,8 +64,6 @@ def run(
             TABLE,
             frames_from(rows, clocks=chosen, rules=rules),
             where=is_one_of("drive_id", batch),
-            app_id=TABLE,
-            version=table_version(settings, TABLE) + 1,
         )
     return report_since(settings, TABLE, before=before, drives=pending, started_s=started)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -39,6 +41,52 @@ def uri_of(place: str) -> str:
 def is_local(uri: str) -> bool:
     """Whether the place is on this machine's disk."""
     return urlsplit(uri).scheme in ("", "file")
+
+
+def publish_folder(
+    folder: Path, uri: str, *, last: str, storage_options: Mapping[str, str] | None = None
+) -> None:
+    """Copy a finished folder to its place; nothing where it stands there already.
+
+    Args:
+        folder: Of files that no longer change.
+        uri: Its place.
+        last: The file without which a copy is not whole; it is copied after all others.
+        storage_options: For S3.
+    """
+    filesystem, root = filesystem_of(uri, storage_options=storage_options)
+    if is_local(uri) and Path(root) == folder.absolute():
+        return
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    for name in sorted(names, key=lambda name: (name == last, name)):
+        target = f"{root}/{name}"
+        if is_local(uri):
+            filesystem.create_dir(str(Path(target).parent), recursive=True)
+        pafs.copy_files(
+            str(folder / name),
+            target,
+            source_filesystem=pafs.LocalFileSystem(),
+            destination_filesystem=filesystem,
+        )
+
+
+@contextmanager
+def local_copy(
+    uri: str, *, storage_options: Mapping[str, str] | None = None
+) -> Iterator[Path | None]:
+    """A folder on this machine's disk: itself, or a copy for the block; None if it is not there."""
+    filesystem, root = filesystem_of(uri, storage_options=storage_options)
+    if is_local(uri):
+        yield Path(root) if Path(root).is_dir() else None
+        return
+    if filesystem.get_file_info(root).type != pafs.FileType.Directory:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as place:
+        pafs.copy_files(
+            root, place, source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem()
+        )
+        yield Path(place)
 
 
 def spark_location(uri: str) -> str:

@@ -15,15 +15,19 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from contracts.errors import ContractViolation, SchemaMismatchError
+from contracts.ids import canonical_json
 from contracts.settings import Settings
 from contracts.tables import LAYERS, TABLES, TableContract, table_uri
 from spark_jobs.parts import statistics_columns
 from spark_jobs.storage import filesystem_of, is_local, spark_location
 
 _INSERT_ATTEMPTS = 20
+_REPLACE_ATTEMPTS = 20
 
 
 def message_contract(table: str, schema: pa.Schema, *, schema_name: str = "") -> TableContract:
@@ -240,16 +244,12 @@ def read_arrow(
 
 
 def replace_rows(
-    spark: SparkSession,
-    settings: Settings,
-    name: str,
-    df: DataFrame,
-    *,
-    where: str,
-    app_id: str,
-    version: int = 1,
+    spark: SparkSession, settings: Settings, name: str, df: DataFrame, *, where: str
 ) -> int:
-    """Replace the rows of `where` by those of `df` in one commit; a repeat does nothing.
+    """Replace the rows of `where` by those of `df` in one commit.
+
+    Of two clients that race for the same rows the later one stands, whole; one that meets a rival
+    begins again from the table as the rival left it.
 
     Args:
         spark: Session.
@@ -257,29 +257,76 @@ def replace_rows(
         name: `layer.table`; made if it is one of the contracts and not there.
         df: All rows must hold to `where`; Delta checks it.
         where: Predicate over the table's columns; no personal data, it stays in the log.
-        app_id: Identity of this write. With the same `version` it is committed at most once.
-        version: Grows where the same identity has something new to say.
 
     Returns:
         The table's version afterwards.
 
     Raises:
         SchemaMismatchError: Columns of `df` differ from the table's in name or type.
+        PySparkException: The write failed, or rivals changed the table again and again.
     """
     if name in TABLES:
         ensure_table(spark, settings, TABLES[name])
-    done = open_table(settings, name).transaction_version(app_id)
-    if done is None or done < version:
-        (
-            conformed(df, spark.table(name))
-            .write.format("delta")
-            .mode("overwrite")
-            .option("replaceWhere", where)
-            .option("txnAppId", app_id)
-            .option("txnVersion", version)
-            .save(spark_location(table_uri(settings.lake_uri, name)))
-        )
+    rows = conformed(df, spark.table(name))
+    for attempt in range(1, _REPLACE_ATTEMPTS + 1):
+        try:
+            (
+                rows.write.format("delta")
+                .mode("overwrite")
+                .option("replaceWhere", where)
+                .save(spark_location(table_uri(settings.lake_uri, name)))
+            )
+            break
+        except PySparkException as error:
+            if attempt == _REPLACE_ATTEMPTS or not _is_rivalry(error):
+                raise
     return table_version(settings, name)
+
+
+def _is_rivalry(error: PySparkException) -> bool:
+    """Whether Delta refused a commit because another one came first."""
+    return (error.getCondition() or "").startswith("DELTA_CONCURRENT")
+
+
+def store_rows(
+    spark: SparkSession, settings: Settings, name: str, rows: pa.Table, *, identity: Sequence[str]
+) -> bool:
+    """Make some rows the rows of their identity; False, and no commit, where they are already.
+
+    For small tables.
+
+    Args:
+        spark: Session.
+        settings: Where the lake is.
+        name: `layer.table`, one of the contracts.
+        rows: At least one; all equal in the columns of `identity`.
+        identity: Columns of text that name what the rows belong to.
+    """
+    ensure_table(spark, settings, TABLES[name])
+    [of] = rows.select(identity).group_by(identity).aggregate([]).to_pylist()
+    filters = [(column, "=", value) for column, value in of.items()]
+    if _as_set(read_arrow(settings, name, filters=filters)) == _as_set(rows):
+        return False
+    replace_rows(
+        spark,
+        settings,
+        name,
+        spark.createDataFrame(rows.to_pylist(), from_arrow_schema(rows.schema)),
+        where=" AND ".join(is_one_of(column, [value]) for column, value in of.items()),
+    )
+    return True
+
+
+def _as_set(rows: pa.Table) -> set[bytes]:
+    return {canonical_json(row) for row in rows.to_pylist()}
+
+
+def is_one_of(column: str, values: Iterable[str]) -> str:
+    """SQL predicate `column IN (…)` with its literals quoted."""
+    quoted = ", ".join(
+        "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'" for value in values
+    )
+    return f"{column} IN ({quoted})"
 
 
 def merge_rows(

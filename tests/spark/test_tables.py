@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 
 from contracts.errors import SchemaMismatchError
 from contracts.tables import TABLES
+from spark_jobs.session import connected
 from spark_jobs.tables import (
     ensure_table,
     list_tables,
@@ -20,7 +22,7 @@ from spark_jobs.tables import (
     read_arrow,
     register_existing,
     replace_rows,
-    table_version,
+    store_rows,
     table_versions,
 )
 
@@ -63,29 +65,59 @@ def test_table_has_columns_comments_and_place(spark, settings):
     assert NAME not in register_existing(spark, settings)
 
 
-def test_replace_is_idempotent_and_touches_its_rows_only(spark, settings):
-    """A repeated write of one identity does nothing; a new one replaces the rows it names."""
+def test_replace_touches_its_rows_only(spark, settings):
+    """A write replaces the rows that it names, in one commit; written again it gives the same."""
 
-    def replace(drive, *offsets, app_id):
+    def replace(drive, *offsets):
         df = clocks_df(spark, drive, *offsets)
-        where = f"drive_id = '{drive}'"
-        return replace_rows(spark, settings, "silver.clocks", df, where=where, app_id=app_id)
+        return replace_rows(spark, settings, "silver.clocks", df, where=f"drive_id = '{drive}'")
 
-    first = replace("t-a", 1, 2, app_id="t1")
-    assert replace("t-a", 1, 2, app_id="t1") == first
-    assert table_version(settings, "silver.clocks") == first
-    replace("t-b", 9, app_id="t2")
-    assert replace("t-a", 3, app_id="t3") == first + 2
+    first = replace("t-a", 1, 2)
+    replace("t-b", 9)
+    replace("t-b", 9)
+    assert replace("t-a", 3) == first + 3
     assert (offsets_of(settings, "t-a"), offsets_of(settings, "t-b")) == ([3], [9])
+
+
+def test_clients_that_race_lose_no_write(spark, settings):
+    """Clients that replace the rows of different drives at once all find theirs in the table."""
+    drives = [f"t-race-{i}" for i in range(6)]
+    ensure_table(spark, settings, TABLES["silver.clocks"])
+
+    def replace(drive):
+        with connected(settings) as own:
+            df = clocks_df(own, drive, 5)
+            replace_rows(own, settings, "silver.clocks", df, where=f"drive_id = '{drive}'")
+
+    with ThreadPoolExecutor(len(drives)) as pool:
+        list(pool.map(replace, drives))
+    assert [offsets_of(settings, drive) for drive in drives] == [[5]] * len(drives)
+
+
+def test_rows_that_stand_already_commit_nothing(spark, settings):
+    """Stored again they make no version; other rows of the same identity replace them, and back."""
+
+    def store(value):
+        row = {
+            "model": "m", "model_version": "1", "dataset_id": "it's", "target": "torch",
+            "slice": "all", "metric": "ap50", "value": value, "samples": 3, "objects": 4,
+        }  # fmt: skip
+        rows = pa.Table.from_pylist([row], schema=TABLES["gold.evaluations"].schema)
+        identity = ("model", "model_version", "dataset_id", "target")
+        return store_rows(spark, settings, "gold.evaluations", rows, identity=identity)
+
+    assert [store(value) for value in (0.5, 0.5, 0.7, 0.5)] == [True, False, True, True]
+    [row] = read_arrow(settings, "gold.evaluations", filters=[("model", "=", "m")]).to_pylist()
+    assert row["value"] == 0.5
 
 
 def test_old_versions_stay_readable(spark, settings):
     """A pinned version gives the rows of then, in Spark and in delta-rs."""
     df = clocks_df(spark, "t-c", 1)
     where = "drive_id = 't-c'"
-    then = replace_rows(spark, settings, "silver.clocks", df, where=where, app_id="t4")
+    then = replace_rows(spark, settings, "silver.clocks", df, where=where)
     df = clocks_df(spark, "t-c", 2)
-    replace_rows(spark, settings, "silver.clocks", df, where=where, app_id="t5")
+    replace_rows(spark, settings, "silver.clocks", df, where=where)
     old = read(spark, "silver.clocks", version=then).where(where).collect()
     assert [row.offset_ns for row in old] == [1]
     assert [row.offset_ns for row in read(spark, "silver.clocks").where(where).collect()] == [2]
@@ -113,7 +145,7 @@ def test_other_columns_are_refused(spark, settings, change):
     else:
         df = df.withColumnRenamed("offset_ns", "offset")
     with pytest.raises(SchemaMismatchError, match="offset"):
-        replace_rows(spark, settings, "silver.clocks", df, where="drive_id = 't-e'", app_id="t6")
+        replace_rows(spark, settings, "silver.clocks", df, where="drive_id = 't-e'")
     assert offsets_of(settings, "t-e") == []
 
 
@@ -121,14 +153,14 @@ def test_rows_outside_the_predicate_are_refused(spark, settings):
     """Delta refuses rows that the predicate of the replacement does not cover."""
     df = clocks_df(spark, "t-f", 1)
     with pytest.raises(Exception, match=r"(?i)replaceWhere|DELTA_REPLACE_WHERE_MISMATCH"):
-        replace_rows(spark, settings, "silver.clocks", df, where="drive_id = 'x'", app_id="t7")
+        replace_rows(spark, settings, "silver.clocks", df, where="drive_id = 'x'")
 
 
 def test_spark_writes_no_statistics_of_personal_columns(spark, settings):
     """Minima and maxima that Spark writes are of the safe columns only."""
     df = clocks_df(spark, "t-g", 1)
     where = "drive_id = 't-g'"
-    replace_rows(spark, settings, "silver.clocks", df, where=where, app_id="t8")
+    replace_rows(spark, settings, "silver.clocks", df, where=where)
     adds = pa.table(open_table(settings, "silver.clocks").get_add_actions(flatten=True))
     named = {name.split(".", 1)[1] for name in adds.column_names if name.startswith("min.")}
     assert "drive_id" in named

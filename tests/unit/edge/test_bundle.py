@@ -118,9 +118,10 @@ def test_two_binaries_for_a_target_are_refused(release, sealer, tmp_path):
 def test_row_of_releases(release, sealer, tmp_path):
     """The table's row names the bundle by its manifest."""
     bundle = build_bundle(release, tmp_path, seal=sealer)
-    table = release_row(release, bundle, created_ns=7)
+    table = release_row(release, bundle, uri="s3://models/b", created_ns=7)
     assert table.schema.equals(TABLES["gold.releases"].schema)
     row = table.to_pylist()[0]
     assert row["bundle_id"] == bundle.bundle_id
+    assert row["uri"] == "s3://models/b"
     assert row["signer"] == bundle.signer
     assert row["manifest"].encode() == (bundle.path / "manifest.json").read_bytes()

@@ -74,6 +74,23 @@ def test_one_unmet_limit_fails_and_is_named(criteria, table, drop, size, reason)
     assert any(reason in text for text in verdict.reasons)
 
 
+def test_limit_of_a_family_is_a_limit_of_each(tmp_path):
+    """`qnn_*` is judged for every QNN target, and fails where there is none."""
+    path = tmp_path / "family.yaml"
+    path.write_text("version: 1\nsizes:\n  - {target: qnn_*, at_most_bytes: 100}\n")
+    family = load_criteria(path)
+    none = evaluations().slice(1)
+
+    def check(**sizes):
+        return judge(none, parity().slice(1), family, sizes_bytes=sizes)
+
+    assert check(qnn_a=90, qnn_b=100, onnx=900).passed
+    assert check(qnn_a=90, qnn_b=101).reasons == (
+        "qnn_b size_bytes is 101; it must be at most 100",
+    )
+    assert check(onnx=1).reasons == ("qnn_* size_bytes was not measured; it must be at most 100",)
+
+
 def test_nothing_measured_passes_nothing(criteria):
     """Without evidence every check fails."""
     empty = evaluations().slice(0, 0)

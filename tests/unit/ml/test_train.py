@@ -1,11 +1,13 @@
 import json
 
 import attrs
+import pyarrow as pa
 import pytest
 
 from contracts.errors import ContractViolation, IntegrityError
 from contracts.ids import sha256_hex
 from ml import registry
+from ml.data import select_split
 from ml.detector import load_detector
 from ml.train import train, training_fingerprint
 from tests.unit.ml.toy import toy_samples
@@ -65,7 +67,7 @@ def test_same_seed_gives_the_same_weights(toy_dataset, toy_config, model_store):
 
 
 def test_fingerprint_covers_samples_and_configuration(toy_dataset, toy_config):
-    """Another sample or another setting is another training; the order of rows is not."""
+    """Another dataset, sample or setting is another training; the order of rows is not."""
     base = training_fingerprint(toy_dataset, toy_config)
     assert (
         training_fingerprint(
@@ -74,7 +76,31 @@ def test_fingerprint_covers_samples_and_configuration(toy_dataset, toy_config):
         == base
     )
     assert training_fingerprint(toy_dataset.slice(1), toy_config) != base
+    names = pa.array(["other"] * toy_dataset.num_rows)
+    place = toy_dataset.schema.get_field_index("dataset_id")
+    renamed = toy_dataset.set_column(place, "dataset_id", names)
+    assert training_fingerprint(renamed, toy_config) != base
     assert training_fingerprint(toy_dataset, attrs.evolve(toy_config, steps=99)) != base
+
+
+def test_training_that_was_killed_is_marked_by_the_next(toy_dataset, toy_config, model_store):
+    """A run whose process was killed does not stay RUNNING for ever."""
+    config = attrs.evolve(apart(toy_config, "killed"), steps=2)
+    client = registry.open_client(model_store[0])
+    place = (model_store[1] / "killed").as_uri()
+    experiment = client.create_experiment(config.experiment, artifact_location=place)
+    learned = select_split(toy_dataset, "train")
+    tags = {registry.FINGERPRINT_TAG: training_fingerprint(learned, config)}
+    left = client.create_run(experiment, tags=tags)
+    other = client.create_run(experiment, tags={registry.FINGERPRINT_TAG: "other"})
+    train(
+        toy_dataset,
+        config,
+        tracking_uri=model_store[0],
+        artefacts=model_store[1],
+    )
+    assert client.get_run(other.info.run_id).info.status == "RUNNING"
+    assert client.get_run(left.info.run_id).info.status == "KILLED"
 
 
 def test_failed_training_is_no_result(toy_dataset, toy_config, model_store):
@@ -83,7 +109,7 @@ def test_failed_training_is_no_result(toy_dataset, toy_config, model_store):
     with pytest.raises(FloatingPointError):
         train(toy_dataset, wild, tracking_uri=model_store[0], artefacts=model_store[1])
     client = registry.open_client(model_store[0])
-    experiment = registry.experiment_id(client, wild.experiment, artefacts=model_store[1])
+    experiment = registry.experiment_id(client, wild.experiment, model_store="unused")
     assert [run.info.status for run in client.search_runs([experiment])] == ["FAILED"]
     fingerprint = client.search_runs([experiment])[0].data.tags[registry.FINGERPRINT_TAG]
     assert registry.find_run(client, experiment, fingerprint=fingerprint) is None

@@ -7,7 +7,13 @@ import pyarrow as pa
 import pytest
 
 from contracts.tables import TABLES
-from simulation.scoring import DriveTruth, score_clocks, score_labels, score_scenarios
+from simulation.scoring import (
+    DriveTruth,
+    score_clocks,
+    score_frames,
+    score_labels,
+    score_scenarios,
+)
 from simulation.truth import OBJECTS_SCHEMA
 
 START_NS = 1_772_409_600_000_000_000
@@ -124,6 +130,30 @@ def test_clocks_by_hand():
     assert score.error_ms == {("d", "adas"): pytest.approx(0.0)}
     assert score.missing == (("d", "bus"),)
     assert (score.max_ms, score.covered) == (pytest.approx(0.0), 1.0)
+
+
+def test_frames_by_hand():
+    """What counts is the other clock's error at the frame less that of the image's own time."""
+    rows = [
+        {"recorder": "adas", "offset_ns": 1_000_000, "method": "gnss_time"},
+        {"recorder": "bus", "offset_ns": 1_500_000, "method": "shared_signal"},
+    ]
+    clocks = pa.Table.from_pylist(
+        [{"drive_id": "d", **row} for row in rows], TABLES["silver.clocks"].schema
+    )
+    times = (START_NS + 100_000, START_NS + 200 * FRAME_NS, START_NS + 100 * FRAME_NS)
+    frames = pa.Table.from_pylist(
+        [{"drive_id": "d", "clock": "utc", "t_ns": t_ns} for t_ns in times],
+        TABLES["silver.frames"].schema,
+    )
+    score = score_frames(truth(), frames, clocks=clocks)
+    assert score.frames == 2  # the third is no exposure of the truth
+    assert score.image_rms_ms == pytest.approx((0.1**2 / 2) ** 0.5)
+    assert score.rms_by_recorder_ms == {
+        "adas": pytest.approx(((0.1**2 + 0.2**2) / 2) ** 0.5),
+        "bus": pytest.approx(((0.6**2 + 0.3**2) / 2) ** 0.5),
+    }
+    assert score.max_ms == pytest.approx(0.6)
 
 
 def test_scenarios_by_hand():
