@@ -18,14 +18,12 @@ from contracts.errors import PlatformError
 from contracts.settings import Settings
 from drivelake.environment import PROJECT
 from drivelake.ingest import ingest_places
-from drivelake.platform import is_process, service_environment, spark_at_hand, start_time
+from drivelake.platform import service_environment, spark_at_hand
 from drivelake.report import DemoReport, collect_report
 from drivelake.simulate import local_folder, simulate_drives
 
 if TYPE_CHECKING:
     import dagster as dg
-
-_PROCESS_TAG = "drivelake/process"
 
 
 def run_demo(
@@ -82,13 +80,13 @@ def _instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 
 def _end_dead_runs(instance: dg.DagsterInstance) -> None:
-    """End the runs of demos that were killed: they still hold places in the Spark pool."""
+    """End the runs whose process was killed, as the daemon does: they hold places in the pools."""
     from dagster import DagsterRunStatus, RunsFilter
 
-    under_way = RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING])
-    for run in instance.get_runs(under_way):
-        pid, _, started = run.tags.get(_PROCESS_TAG, "").partition("@")
-        if pid and not is_process(int(pid), started=float(started)):
+    from assets.run_launcher import worker_lives
+
+    for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED])):
+        if not worker_lives(instance, run):
             instance.report_run_failed(run, "The process of this run was killed.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
@@ -120,7 +118,6 @@ def _run_job(
                 instance=instance,
                 partition_key=partition_key,
                 run_id=run_id,
-                tags={_PROCESS_TAG: f"{os.getpid()}@{start_time(os.getpid())}"},
                 raise_on_error=False,
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             )
