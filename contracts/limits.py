@@ -24,7 +24,12 @@ VALUE_SETS: Mapping[str, tuple[str, ...]] = {
     "bronze.recordings.format": ("mcap", "ros1bag", "rosbag2_db3", "mdf4"),
     "bronze.recordings.integrity": ("CRC", "NONE"),
     "bronze.recordings.outcome": ("ACCEPTED", "PARTIAL"),
-    "bronze.channels.decode_status": ("DECODED", "NO_DECODER", "NO_DEFINITION"),
+    "bronze.channels.decode_status": (
+        "DECODED",
+        "NO_DECODER",
+        "NO_DEFINITION",
+        "QUARANTINED",
+    ),
     "bronze.decode_ledger.fate": ("decoded", "quarantined", "skipped"),
     "silver.clocks.method": ("gnss_time", "shared_signal", "reference", "assumed"),
     "silver.frames.clock": ("utc", "reference"),
@@ -69,7 +74,8 @@ class QualityLimits:
         clock_uncertainty_ns: Largest useful standard error of a clock.
         incomplete_frame_share: Share of frames in which a stream may be missing.
         backward_time_share: Share of messages whose log time may lie before their predecessor's.
-        bad_message_share: Share of messages of a channel that may fail to decode (faults.md, 18).
+        bad_message_share: Share of messages of a channel that may fail to decode; above it the
+            channel is quarantined.
         split_share: Least share of the samples in each of validation and test.
     """
 

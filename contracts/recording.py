@@ -144,6 +144,8 @@ class RecordingIndex:
         structure: Fates of the bytes outside the units (header, summary, index, footer).
         integrity: "CRC" where the format's checksums cover the messages, else "NONE".
         messages_declared: What the file's own statistics say; None where it has none.
+        conflicts: By channel, the file offset behind which its definition is another one: no
+            message of a unit that starts beyond it is decoded (SCHEMA_CONFLICT).
     """
 
     format: Format
@@ -160,6 +162,7 @@ class RecordingIndex:
     integrity: str = "NONE"
     findings: tuple[Finding, ...] = ()
     structure: tuple[LedgerEntry, ...] = ()
+    conflicts: Mapping[int, int] = attrs.field(factory=dict)
 
 
 @attrs.frozen(eq=False)
@@ -193,11 +196,15 @@ class MessageBatch:
 
 @attrs.frozen(eq=False)
 class MessageGroup:
-    """What a container reader yields: the messages of some consecutive units, and their fates."""
+    """What a container reader yields: the messages of some consecutive units, and their fates.
+
+    `conflicts` are those of `RecordingIndex` that the units themselves have shown.
+    """
 
     batches: tuple[MessageBatch, ...]
     ledger: tuple[LedgerEntry, ...]
     bad: tuple[BadMessage, ...] = ()
+    conflicts: Mapping[int, int] = attrs.field(factory=dict)
 
 
 @attrs.frozen(eq=False)
@@ -205,10 +212,13 @@ class TableGroup:
     """What decode yields: rows by table (without `silver.`), the ledger, and the bad messages.
 
     `rows_by_channel` counts the *messages* that were written, for the balance of the ledger (one
-    message may give several rows, as a TFMessage does).
+    message may give several rows, as a TFMessage does); `undecoded_by_channel` those whose payload
+    would not decode, all of them, where `bad` names the first. `conflicts` as in `MessageGroup`.
     """
 
     tables: tuple[tuple[str, pa.RecordBatch], ...]
     ledger: tuple[LedgerEntry, ...]
     bad: tuple[BadMessage, ...] = ()
     rows_by_channel: Mapping[int, int] = attrs.field(factory=dict)
+    undecoded_by_channel: Mapping[int, int] = attrs.field(factory=dict)
+    conflicts: Mapping[int, int] = attrs.field(factory=dict)

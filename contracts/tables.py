@@ -291,7 +291,7 @@ _BRONZE: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...
             "schema_encoding": (_STR, "ros2msg, ros1msg, protobuf, jsonschema, …"),
             "message_encoding": (_STR, "cdr, ros1, protobuf, json, …"),
             "table_name": (_STR, "Silver table that its rows are in"),
-            "decode_status": (_STR, "DECODED, NO_DECODER or NO_DEFINITION"),
+            "decode_status": (_STR, "DECODED, NO_DECODER, NO_DEFINITION or QUARANTINED"),
             "message_count": (_I64, "Messages written"),
             "bad_count": (_I64, "Messages that would not decode"),
             "rate_hz": (_F64, "Mean rate over its span, null below two messages"),

@@ -70,10 +70,19 @@ def balance_of(index: RecordingIndex, counts: Counts) -> Balance:
             )
     else:
         lost = max(total.lost, sum(finding.lost_messages or 0 for finding in losing))
-    reasons = {finding.code: finding.detail for finding in losing} | total.quarantined
+    ranges = sorted((*first, code) for code, first in total.quarantined.items())
+    reasons = {finding.code: finding.detail for finding in losing}
+    reasons |= {code: words for _, words, code in ranges}
+    topics = {channel.id: channel.topic for channel in index.channels}
+    spoiled = [f"{topics[one]}: {total.undecoded[one]}" for one in total.spoiled_channels()]
+    if spoiled:
+        what = f"too many messages would not decode, the others are bytes: {', '.join(spoiled)}"
+        reasons["TOPIC_QUARANTINED"] = what
     if total.bad:
         reasons["BAD_MESSAGES"] = f"{total.bad} messages would not decode"
     offsets = [finding.offset for finding in losing if finding.offset is not None]
+    if not offsets and index.format != "rosbag2_db3":  # whose ranges are rows
+        offsets = [offset for offset, _, _ in ranges]
     return Balance(
         outcome="PARTIAL" if reasons or lost != 0 else "ACCEPTED",
         declared=declared,

@@ -174,7 +174,11 @@ def schemas_rows(taken: Iterable[Taken], *, common: Mapping[str, Any]) -> list[d
     """Rows of `bronze.schemas`, one a hash."""
     rows: dict[str, dict[str, Any]] = {}
     for item in taken:
-        by_schema = {c.schema_id: item.tables[c.id] for c in reversed(item.index.channels)}
+        by_schema = {
+            c.schema_id: item.tables[c.id]
+            for c in reversed(item.index.channels)
+            if item.plans[c.id].status != "QUARANTINED"  # which says nothing of its schema
+        }
         for schema in item.index.schemas:
             rows[schema.hash] = {
                 "schema_hash": schema.hash,

@@ -43,6 +43,7 @@ def unpack_index(data: bytes) -> RecordingIndex:
             "attachments": tuple(Attachment(**item) for item in value["attachments"]),
             "findings": tuple(Finding(**item) for item in value["findings"]),
             "structure": tuple(LedgerEntry(**item) for item in value["structure"]),
+            "conflicts": _by_channel(value["conflicts"]),
         }
     )
 
@@ -53,6 +54,9 @@ def _plain(_owner: Any, _field: Any, value: Any) -> Any:
 
 
 def _unit(item: dict[str, Any]) -> Unit:
+    return Unit(**{**item, "channel_counts": _by_channel(item["channel_counts"])})
+
+
+def _by_channel(item: dict[str, int]) -> dict[int, int]:
     """JSON has text keys only."""
-    counts = {int(channel): count for channel, count in item["channel_counts"].items()}
-    return Unit(**{**item, "channel_counts": counts})
+    return {int(channel): value for channel, value in item.items()}

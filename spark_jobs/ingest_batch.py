@@ -26,6 +26,7 @@ from spark_jobs.commit import (
     withdraw,
     write_rows,
 )
+from spark_jobs.index_codec import pack_index
 from spark_jobs.ingest_decode import Claimed, Counts, Decoded, DecodePlan, decode_recordings
 from spark_jobs.ingest_index import Indexed
 from spark_jobs.parts import Part
@@ -47,6 +48,19 @@ class BatchResult:
     finals: list[Row]
     rows: Mapping[str, int]
     messages: Mapping[str, int]
+
+
+@attrs.frozen
+class _Known:
+    """What must be known of a whole recording before any part of it is decoded right.
+
+    Attributes:
+        quarantined: Channels of which too many messages would not decode.
+        conflicts: As in `RecordingIndex`, those inside of chunks included.
+    """
+
+    quarantined: frozenset[int]
+    conflicts: Mapping[int, int]
 
 
 @attrs.frozen
@@ -111,11 +125,14 @@ class Batch:
     ) -> tuple[list[Taken], dict[str, Fault], Decoded]:
         """Decode until the books of every recording balance; one that does not add up is out.
 
-        Parts hold the rows of several recordings: without one of them they are written anew.
+        What one part of a recording has shown and another had to know is told to all of them in
+        a second turn. Parts hold the rows of several recordings: those that share one with such
+        a recording, or with one that is out, are written anew.
         """
         failed: dict[str, Fault] = {}
         tables = known_tables(self.settings)
-        remaining = []
+        remaining: list[Row] = []
+        known: dict[str, _Known] = {}
         for row in recordings:
             found = self.indexed[row["uri"]]
             try:
@@ -124,21 +141,43 @@ class Batch:
                 failed[row["recording_id"]] = (error.code, error.what, error.offset)
                 continue
             remaining.append(row)
+            known[row["recording_id"]] = _Known(frozenset(), self.indexes[row["uri"]].conflicts)
+        decoded = self._decode(remaining, tables, known)
         while True:
-            decoded = self._decode(remaining, tables)
             failed |= decoded.failed
+            remaining = [row for row in remaining if row["recording_id"] not in failed]
+            news = self._news(remaining, known, decoded)
             taken, broken = self._settle(
-                [row for row in remaining if row["recording_id"] not in failed], tables, decoded
+                [row for row in remaining if row["recording_id"] not in news], tables, decoded
             )
-            if not broken:
+            if not broken and not news:
                 discard_parts(self.settings, decoded.discarded())
                 return taken, failed, decoded
-            discard_parts(self.settings, [part for _, part in decoded.parts])
             failed |= broken
-            remaining = [row for row in remaining if row["recording_id"] not in failed]
+            known |= news
+            tainted = decoded.tainted_by({*broken, *news})
+            kept = decoded.without(tainted)
+            discard_parts(self.settings, decoded.parts_of(tainted))
+            redone = [row for row in remaining if row["recording_id"] in tainted - failed.keys()]
+            decoded = kept.joined(self._decode(redone, tables, known))
 
-    def _decode(self, recordings: Sequence[Row], tables: SilverTables) -> Decoded:
-        claimed = [self._claimed(row) for row in recordings]
+    def _news(
+        self, recordings: Sequence[Row], known: Mapping[str, _Known], decoded: Decoded
+    ) -> dict[str, _Known]:
+        """What decode has found out of recordings that their decode had not been told."""
+        news = {}
+        for row in recordings:
+            counts = decoded.counts.get(row["recording_id"], Counts())
+            before = known[row["recording_id"]].conflicts
+            found = _Known(counts.spoiled_channels(), {**before, **counts.conflicts})
+            if found != known[row["recording_id"]]:
+                news[row["recording_id"]] = found
+        return news
+
+    def _decode(
+        self, recordings: Sequence[Row], tables: SilverTables, known: Mapping[str, _Known]
+    ) -> Decoded:
+        claimed = [self._claimed(row, known[row["recording_id"]]) for row in recordings]
         plan = DecodePlan(
             batch_id=self.batch_id,
             ingest_date=self.ingest_date,
@@ -155,17 +194,21 @@ class Batch:
             progress=lambda done: self.progress("decode", done, len(claimed)),
         )
 
-    def _claimed(self, row: Row) -> Claimed:
-        found = self.indexed[row["uri"]]
-        units = self.indexes[row["uri"]].units
+    def _claimed(self, row: Row, known: _Known) -> Claimed:
+        found, index = self.indexed[row["uri"]], self.indexes[row["uri"]]
+        told = known.conflicts == index.conflicts
+        units = index.units
         even = row["size_bytes"] // max(len(units), 1)
         in_bytes = found.format != "rosbag2_db3"  # there a unit's length counts rows
         return Claimed(
             recording_id=row["recording_id"],
             uri=row["uri"],
             size_bytes=row["size_bytes"],
-            index=found.index,
+            index=found.index
+            if told
+            else pack_index(attrs.evolve(index, conflicts=known.conflicts)),
             units=tuple((unit.index, unit.length if in_bytes else even) for unit in units),
+            quarantined=known.quarantined,
         )
 
     def _settle(
@@ -184,6 +227,10 @@ class Batch:
                 broken[recording_id] = (error.code, error.what, error.offset)
                 continue
             plans = {item.channel_id: item for item in self.indexed[row["uri"]].plans}
+            for channel in counts.spoiled_channels():
+                plans[channel] = attrs.evolve(
+                    plans[channel], table="raw_messages", status="QUARANTINED"
+                )
             names = tables.of_channels(index, plans)
             taken.append(Taken(recording_id, row, index, plans, names, counts, balance))
         return taken, broken

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from contracts.errors import DecodeError, PlatformError
+from contracts.limits import LIMITS
 from contracts.recording import BadMessage, LedgerEntry, TableGroup
 from contracts.tables import SILVER_KINDS, TABLES
 from spark_jobs.guard import ATTEMPTS, Bounds, guarded
@@ -35,7 +36,7 @@ _BAD = TABLES["bronze.bad_messages"].schema
 class Claimed:
     """A recording of the batch, ready to be decoded.
 
-    `units` are (ordinal, bytes) of its split units.
+    `units` are (ordinal, bytes) of its split units; `quarantined` the channels that stay bytes.
     """
 
     recording_id: str
@@ -43,6 +44,7 @@ class Claimed:
     size_bytes: int
     index: bytes = attrs.field(repr=False)
     units: tuple[tuple[int, int], ...] = attrs.field(repr=False)
+    quarantined: frozenset[int] = frozenset()
 
 
 @attrs.frozen
@@ -74,10 +76,14 @@ class Counts:
     bad: int = 0
     lost: int = 0
     lost_unknown: bool = False
-    quarantined: dict[str, str] = attrs.field(factory=dict)
-    """Reason code → words, of byte ranges that were not decoded."""
+    quarantined: dict[str, tuple[int, str]] = attrs.field(factory=dict)
+    """Reason code → offset and words of the first byte range that was not decoded for it."""
     channels: dict[int, list[int | None]] = attrs.field(factory=dict)
     """Channel → [written, bad, first log time, last log time]."""
+    undecoded: dict[int, int] = attrs.field(factory=dict)
+    """Channel → messages whose payload would not decode."""
+    conflicts: dict[int, int] = attrs.field(factory=dict)
+    """Channel → offset of the first unit that defines it anew, differently."""
 
     def add(self, other: Counts) -> None:
         """Take in the counts of other units."""
@@ -85,13 +91,26 @@ class Counts:
         self.bad += other.bad
         self.lost += other.lost
         self.lost_unknown |= other.lost_unknown
-        self.quarantined |= other.quarantined
+        for code, (offset, words) in other.quarantined.items():
+            self._quarantine(code, offset, words)
         for channel, (written, bad, first, last) in other.channels.items():
             mine = self.channels.setdefault(channel, [0, 0, None, None])
             mine[0] += written
             mine[1] += bad
             mine[2] = min((t for t in (mine[2], first) if t is not None), default=None)
             mine[3] = max((t for t in (mine[3], last) if t is not None), default=None)
+        for channel, count in other.undecoded.items():
+            self.undecoded[channel] = self.undecoded.get(channel, 0) + count
+        for channel, offset in other.conflicts.items():
+            self.conflicts[channel] = min(offset, self.conflicts.get(channel, offset))
+
+    def spoiled_channels(self) -> frozenset[int]:
+        """Channels of which more messages would not decode than may be."""
+        return frozenset(
+            channel
+            for channel, count in self.undecoded.items()
+            if count > LIMITS.bad_message_share * (count + (self.channels[channel][0] or 0))
+        )
 
     def add_ledger(self, entries: Iterable[LedgerEntry]) -> None:
         """Take in the fates of byte ranges."""
@@ -101,7 +120,11 @@ class Counts:
             self.lost += entry.messages_lost or 0
             self.lost_unknown |= entry.messages_lost is None
             if entry.fate == "quarantined" or entry.messages_lost != 0:
-                self.quarantined.setdefault(entry.reason_code or "LOST", entry.detail)
+                self._quarantine(entry.reason_code or "LOST", entry.offset, entry.detail)
+
+    def _quarantine(self, code: str, offset: int, words: str) -> None:
+        """Tasks end in no particular order: the first range in the file speaks for its reason."""
+        self.quarantined[code] = min((offset, words), self.quarantined.get(code, (offset, words)))
 
 
 @attrs.define
@@ -113,6 +136,32 @@ class Decoded:
     failed: dict[str, tuple[str, str, int | None]] = attrs.field(factory=dict)
     left_behind: bool = False
     """Whether a child died, which deletes nothing: there may be files that no part names."""
+
+    def tainted_by(self, recordings: Collection[str]) -> frozenset[str]:
+        """Recordings that share a part with one of these, and these."""
+        mixed = [ids for ids, _ in self.parts if not ids.isdisjoint(recordings)]
+        return frozenset(recordings).union(*mixed)
+
+    def parts_of(self, recordings: Collection[str]) -> list[Part]:
+        """The parts that hold rows of these recordings."""
+        return [part for ids, part in self.parts if not ids.isdisjoint(recordings)]
+
+    def without(self, recordings: Collection[str]) -> Decoded:
+        """This result without some recordings, and without the parts that hold rows of them."""
+        return attrs.evolve(
+            self,
+            parts=[item for item in self.parts if item[0].isdisjoint(recordings)],
+            counts={name: one for name, one in self.counts.items() if name not in recordings},
+        )
+
+    def joined(self, other: Decoded) -> Decoded:
+        """This result and that of other recordings."""
+        return Decoded(
+            self.parts + other.parts,
+            self.counts | other.counts,
+            self.failed | other.failed,
+            left_behind=self.left_behind or other.left_behind,
+        )
 
     def committable(self) -> list[Part]:
         """The parts that hold rows of no failed recording."""
@@ -190,6 +239,7 @@ def _payload(task: Sequence[tuple[Claimed, list[int] | None]], plan: DecodePlan)
                     "size_bytes": item.size_bytes,
                     "index": _text(item.index),
                     "units": units,
+                    "quarantined": sorted(item.quarantined),
                 }
                 for item, units in task
             ],
@@ -275,6 +325,7 @@ def _decode_split(
         ingest_date=dt.date.fromisoformat(task["ingest_date"]),
         definitions={name: base64.b64decode(data) for name, data in task["definitions"].items()},
         table_names=task["table_names"],
+        quarantined=frozenset(split["quarantined"]),
     )
     counts = Counts()
     with open_source(split["uri"], storage_options=storage_options) as source:
@@ -294,6 +345,7 @@ def _decode_split(
 def _take(group: TableGroup, counts: Counts, writers: _Writers, context: Any) -> None:
     """Write the rows of a group and count its messages."""
     counts.add_ledger(group.ledger)
+    counts.add(Counts(undecoded=dict(group.undecoded_by_channel), conflicts=dict(group.conflicts)))
     for channel, written in group.rows_by_channel.items():
         counts.add(Counts(channels={channel: [written, 0, None, None]}))
     for message in group.bad:
@@ -384,8 +436,11 @@ class _Writers:
 
 
 def _counts_of(value: Mapping[str, Any]) -> Counts:
-    channels = {int(channel): list(item) for channel, item in value["channels"].items()}
-    return Counts(**{**value, "channels": channels})
+    """JSON has text keys only."""
+    by_channel = ("channels", "undecoded", "conflicts")
+    numbered = {name: {int(key): one for key, one in value[name].items()} for name in by_channel}
+    quarantined = {code: tuple(first) for code, first in value["quarantined"].items()}
+    return Counts(**{**value, **numbered, "quarantined": quarantined})
 
 
 def _text(data: bytes | pa.Buffer) -> str:

@@ -15,6 +15,8 @@ from contracts.errors import ContractViolation, PlatformError
 from spark_jobs.balance import balance_of
 from spark_jobs.ingest import ingest, resume
 from spark_jobs.tables import list_tables, open_table, read_arrow
+from tests.unit.udfs.decode.mcap_files import redefined
+from tests.unit.udfs.decode.recordings import cdr_number
 
 pytestmark = pytest.mark.spark
 DAY = dt.date(2026, 11, 20)
@@ -129,7 +131,7 @@ def test_each_object_has_exactly_one_outcome(spark, lake, landing, mcap_bytes, w
     assert found == {
         "landing/good.mcap": ("ACCEPTED", None),
         "landing/twin.mcap": ("DUPLICATE", None),
-        "landing/bad.mcap": ("PARTIAL", "BAD_MESSAGES"),
+        "landing/bad.mcap": ("PARTIAL", "TOPIC_QUARANTINED"),
         "landing/empty.mcap": ("QUARANTINED", "EMPTY"),
         "landing/noise.mcap": ("QUARANTINED", "BAD_MAGIC"),
         "landing/bus.dbc": ("ACCEPTED", None),
@@ -156,6 +158,61 @@ def test_each_object_has_exactly_one_outcome(spark, lake, landing, mcap_bytes, w
     assert schemas["dbc"]["name"] == "bus.dbc"
     rows = pl.from_arrow(read_arrow(lake, "silver.pkg_number"))
     assert rows.select("recording_id", "channel_id", "sequence").is_duplicated().sum() == 0
+
+
+def with_bad_messages(*numbers):
+    """Payloads of which those of some numbers are too short."""
+    return {"payload": lambda i: cdr_number(i)[:-3] if i in numbers else cdr_number(i)}
+
+
+def test_topic_with_too_many_bad_messages_is_quarantined(spark, lake, landing, mcap_bytes):
+    """Fault 18: above one in a thousand no message of the topic is believed, all are kept.
+
+    The other topics of the recording, and the other recordings of its task, are as ever.
+    """
+    (landing / "few.mcap").write_bytes(mcap_bytes(messages=2000, **with_bad_messages(8)))
+    spoiled = mcap_bytes(first=5000, messages=2000, **with_bad_messages(5002, 5004))
+    (landing / "many.mcap").write_bytes(spoiled)
+    assert take(spark, lake).outcomes == {"PARTIAL": 2}
+    found = uploads(lake)
+    assert found["few.mcap"]["reason_code"] == "BAD_MESSAGES"
+    assert found["many.mcap"]["reason_code"] == "TOPIC_QUARANTINED"
+    assert "/even" in found["many.mcap"]["reason"]
+    assert numbers(lake) == [*(i for i in range(2000) if i != 8), *range(5001, 7000, 2)]
+    raw = read_arrow(lake, "silver.raw_messages", columns=["data"]).column(0).to_pylist()
+    kept = set(range(5000, 7000, 2)) - {5002, 5004}
+    assert sorted(raw) == sorted(cdr_number(i) for i in kept)
+    channels = {
+        row["topic"]: row
+        for row in read_arrow(lake, "bronze.channels").to_pylist()
+        if row["recording_id"] == found["many.mcap"]["sha256"]
+    }
+    assert channels["/even"]["decode_status"] == "QUARANTINED"
+    assert channels["/even"]["table_name"] == "silver.raw_messages"
+    assert (channels["/even"]["message_count"], channels["/even"]["bad_count"]) == (998, 2)
+    assert channels["/odd"]["decode_status"] == "DECODED"
+    (schema,) = read_arrow(lake, "bronze.schemas").to_pylist()
+    assert schema["table_name"] == "silver.pkg_number"
+    assert read_arrow(lake, "bronze.bad_messages").num_rows == 3
+    (landing / "good.mcap").write_bytes(mcap_bytes(first=8000, messages=10))
+    assert take(spark, lake).outcomes == {"ACCEPTED": 1}
+
+
+@pytest.mark.parametrize("in_chunk", [True, False])
+def test_changed_definition_holds_in_every_task(spark, lake, landing, in_chunk, monkeypatch):
+    """Fault 15: behind a changed definition nothing is decoded, in whatever task it comes."""
+    data, last = redefined(in_chunk=in_chunk)
+    (landing / "a.mcap").write_bytes(data)
+    whole = attrs.evolve(lake, lake_uri=(landing.parent / "whole").as_uri())
+    take(spark, whole, lake.landing_uri)
+    monkeypatch.setattr("spark_jobs.ingest_decode.TASK_BYTES", 2_000)
+    report = take(spark, lake)
+    assert numbers(lake) == numbers(whole) == list(range(last))
+    assert (report.messages_written, report.messages_lost) == (last, 60 - last)
+    assert len(open_table(lake, "bronze.decode_ledger").file_uris()) > 2
+    upload = uploads(lake)["a.mcap"]
+    assert (upload["state"], upload["reason_code"]) == ("PARTIAL", "SCHEMA_CONFLICT")
+    assert contents(lake) == contents(whole)
 
 
 def test_pending_upload_is_taken_when_it_completes(

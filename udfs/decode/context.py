@@ -17,9 +17,12 @@ class DecodeContext:
         ingest_date: UTC day of the ingest; the partition column.
         definitions: Bus definitions by binding: `can:<bus>` or `can:*` → bytes of a DBC.
         table_names: Silver table by schema hash, where it differs from the schema's own slug.
+        quarantined: Channels of which too many messages would not decode: the others are kept as
+            bytes, too, since nobody can say that they mean what the definition says.
     """
 
     recording_id: str
     ingest_date: dt.date
     definitions: Mapping[str, bytes] = attrs.field(factory=dict)
     table_names: Mapping[str, str] = attrs.field(factory=dict)
+    quarantined: frozenset[int] = frozenset()

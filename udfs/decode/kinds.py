@@ -20,6 +20,7 @@ from contracts.tables import TABLES
 STAMP = "header.stamp_ns"
 FRAME = "header.frame_id"
 POINTER_FIELD = "data"
+_POINTER_PARTS = ("offset", "length")
 
 
 @attrs.frozen
@@ -75,23 +76,25 @@ def kind_of(schema_name: str) -> Kind | None:
 
 
 def fits(kind: Kind, schema: pa.Schema) -> bool:
-    """Whether the message's own definition has every field that the kind reads."""
-    row: pa.DataType | None = pa.struct(list(schema))
-    wanted = [STAMP, FRAME] if not kind.header_in_row else []
-    if not all(_type_at(row, path) for path in wanted):
-        return False
-    if kind.rows_from:
-        row = _element_type(_type_at(row, kind.rows_from))
-    wanted = [STAMP, FRAME] if kind.header_in_row else []
+    """Whether the message's own definition has every field that the kind reads, in its type."""
+    root: pa.DataType | None = pa.struct(list(schema))
+    row = _element_type(_type_at(root, kind.rows_from)) if kind.rows_from else root
     best = _element_type(_type_at(row, kind.best_of)) if kind.best_of else row
-    return (
-        all(_type_at(row, path) for path in wanted)
-        and all(
-            name in kind.optional or any(_type_at(row, path) for path in paths)
-            for name, paths in kind.paths.items()
-        )
-        and all(any(_type_at(best, path) for path in paths) for paths in kind.best_paths.values())
-    )
+    header = row if kind.header_in_row else root
+    wanted: list[tuple[pa.DataType | None, str, tuple[str, ...]]]
+    wanted = [(header, "sensor_time_ns", (STAMP,)), (header, "frame_id", (FRAME,))]
+    wanted += [(row, name, paths) for name, paths in kind.paths.items()]
+    wanted += [(best, name, paths) for name, paths in kind.best_paths.items()]
+    if kind.has_pointer:
+        wanted += [(root, f"data_{part}", (f"{POINTER_FIELD}_{part}",)) for part in _POINTER_PARTS]
+    types = {field.name: field.type for field in kind.schema}
+    for owner, name, paths in wanted:
+        found = next((one for path in paths if (one := _type_at(owner, path))), None)
+        if found is None and name not in kind.optional:
+            return False
+        if found is not None and not _holds(types[name], found):
+            return False
+    return True
 
 
 def kind_rows(
@@ -129,6 +132,26 @@ def kind_rows(
         columns["data_length"] = rows.column(f"{POINTER_FIELD}_length")
     types = {field.name: field.type for field in kind.schema}
     return KindRows({name: _cast(one, types[name]) for name, one in columns.items()}, message)
+
+
+def _holds(kind: pa.DataType, source: pa.DataType) -> bool:
+    """Whether a column of `kind` takes every value of `source`."""
+    if pa.types.is_list(kind) and pa.types.is_list(source):
+        return _holds(kind.value_type, source.value_type)
+    if pa.types.is_struct(kind) and pa.types.is_struct(source):
+        names = [field.name for field in source]
+        fields = zip(kind, source, strict=False)
+        return names == [field.name for field in kind] and all(
+            _holds(one.type, other.type) for one, other in fields
+        )
+    if kind == source:
+        return True
+    if pa.types.is_boolean(kind) or pa.types.is_string(kind):
+        return bool(pa.types.is_integer(source))
+    is_number = pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean
+    if any(test(kind) for test in is_number) and any(test(source) for test in is_number):
+        return bool(np.can_cast(source.to_pandas_dtype(), kind.to_pandas_dtype(), "safe"))
+    return False
 
 
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -116,19 +116,20 @@ class _Reader:
     Attributes:
         wanted: Channel ids to yield.
         known: (65536,) whether a channel id is defined.
-        conflicts: Channels that a unit before has defined anew, differently.
+        conflicts: By channel, the offset of the unit that has first defined it anew, differently.
     """
 
     source: Source
     index: RecordingIndex
     wanted: Collection[int]
     arena: UInt8Array = attrs.field(factory=lambda: np.empty(0, np.uint8))
-    conflicts: set[int] = attrs.field(factory=set)
+    conflicts: dict[int, int] = attrs.field(factory=dict)
     known: npt.NDArray[np.bool_] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.known = np.zeros(1 << 16, np.bool_)
         self.known[[channel.id for channel in self.index.channels]] = True
+        self.conflicts.update(self.index.conflicts)
 
     def read_chunks(self, units: Sequence[Unit]) -> MessageGroup:
         """Decompress chunks one behind the other and collect their messages."""
@@ -151,7 +152,8 @@ class _Reader:
             used += len(data)
             parts.append(part)
             ledger.append(entry)
-        return MessageGroup(tuple(self._batches(parts, self.arena)), tuple(ledger), tuple(bad))
+        batches = tuple(self._batches(parts, self.arena))
+        return MessageGroup(batches, tuple(ledger), tuple(bad), conflicts=dict(self.conflicts))
 
     def read_loose(self, unit: Unit) -> MessageGroup:
         """Collect messages that stand in the file itself; their bytes are not copied."""
@@ -163,7 +165,8 @@ class _Reader:
             return MessageGroup((), (_lost(unit, error),))
         part = _Part(unit, found, 0, in_chunk=False)
         part, entry = self._judged(part, data, is_certain=False, bad=bad)
-        return MessageGroup(tuple(self._batches([part], data)), (entry,), tuple(bad))
+        batches = tuple(self._batches([part], data))
+        return MessageGroup(batches, (entry,), tuple(bad), conflicts=dict(self.conflicts))
 
     def _judged(
         self, part: _Part, data: UInt8Array, *, is_certain: bool, bad: list[BadMessage]
@@ -171,7 +174,7 @@ class _Reader:
         """The part without the messages that can't be decoded, and what the unit owes."""
         found = part.messages
         known = self.known[found.channel]
-        clear = ~self._in_conflict(found, data)
+        clear = ~self._in_conflict(part.unit, found, data)
         in_time = (found.log_time < _TIME_LIMIT) & (found.publish_time < _TIME_LIMIT)
         bad += self._out_of_range(part, np.flatnonzero(known & clear & ~in_time), data)
         entry = _entry(
@@ -186,17 +189,15 @@ class _Reader:
             part = attrs.evolve(part, messages=found.where(keep))
         return part, entry
 
-    def _in_conflict(self, found: Messages, data: UInt8Array) -> npt.NDArray[np.bool_]:
+    def _in_conflict(self, unit: Unit, found: Messages, data: UInt8Array) -> npt.NDArray[np.bool_]:
         """Messages behind a definition of their channel that differs from the first."""
-        if self.conflicts:
-            mask = np.isin(found.channel, list(self.conflicts))
-        else:
-            mask = np.zeros(len(found.channel), np.bool_)
+        changed = [channel for channel, offset in self.conflicts.items() if offset < unit.offset]
+        mask = np.isin(found.channel, changed)
         for definition in found.definitions:
             content = data.data[definition.start : definition.end]
             for channel in self._redefined(definition, content):
                 mask |= (found.channel == channel) & (found.starts > definition.start)
-                self.conflicts.add(channel)
+                self.conflicts[channel] = min(unit.offset, self.conflicts.get(channel, unit.offset))
         return mask
 
     def _redefined(self, definition: Definition, content: memoryview) -> Iterator[int]:

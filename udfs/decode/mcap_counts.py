@@ -15,21 +15,24 @@ from contracts.recording import Finding, LedgerEntry, Source, Unit
 from udfs.decode import mcap_records as rec
 from udfs.decode.mcap_chunk import load_unit, messages_of
 from udfs.decode.mcap_scan import Scan
+from udfs.decode.mcap_summary import Summary
 from udfs.decode.mcap_walk import MAX_TIME_NS
 
 
-def inspect_units(source: Source, scan: Scan) -> None:
-    """Look into the units whose channels or counts the file does not say."""
-    named = {channel for unit in scan.units for channel in unit.channel_counts}
-    unknown = any(not _is_defined(scan, channel) for channel in named)
+def inspect_units(source: Source, scan: Scan, summary: Summary | None) -> None:
+    """Look into the units in which a channel first occurs, or that the file says nothing of.
+
+    The definition in front of a channel's first message counts. A summary names but one for each
+    id: where the first unit that names a channel holds none, its word is taken.
+    """
+    promised = {channel.id for channel in summary.channels} if summary else set()
+    looked_for: set[int] = set()
     for position, unit in enumerate(scan.units):
-        if unknown or (not unit.channel_counts and unit.message_count != 0):
+        named = unit.channel_counts.keys() - looked_for
+        new = {one for one in named if not scan.is_defined(one, before=unit.offset)}
+        if new or (not unit.channel_counts and unit.message_count != 0):
             scan.units[position] = _counted(source, scan, unit)
-
-
-def _is_defined(scan: Scan, channel_id: int) -> bool:
-    channel = scan.channels.get(channel_id)
-    return channel is not None and (channel.schema_id == 0 or channel.schema_id in scan.schemas)
+            looked_for |= new & promised
 
 
 def _counted(source: Source, scan: Scan, unit: Unit) -> Unit:

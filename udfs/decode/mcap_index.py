@@ -2,8 +2,8 @@
 
 The summary at the end is a claim that is checked, never the way in: records are visited in file
 order, the checksums of data section, attachments and summary are verified, and the counts of the
-Statistics record are compared with what is there. Chunks are decompressed only where the file
-does not say otherwise which channels and how many messages are in them.
+Statistics record are compared with what is there. Chunks are decompressed only where a channel
+first occurs, or where the file does not say otherwise what is in them.
 
 Source: https://mcap.dev/spec
 """
@@ -43,13 +43,13 @@ def index_file(source: Source) -> RecordingIndex:
     footer_offset = _check_end(source, scan)
     if footer_offset is not None and footer_offset != at_end:
         summary = read_summary(source, footer_offset=footer_offset, findings=scan.findings)
+    inspect_units(source, scan, summary)
     if summary is not None:
         for schema in summary.schemas:
             scan.add_schema(schema, summary.footer_offset)
         for channel in summary.channels:
             scan.add_channel(channel, summary.footer_offset)
         scan.statistics = summary.statistics
-    inspect_units(source, scan)
     if scan.refused and not scan.units:
         raise scan.refused[0]
     check_statistics(source, scan)
@@ -114,6 +114,7 @@ def _index_of(source: Source, scan: Scan) -> RecordingIndex:
         integrity="CRC" if has_crc else "NONE",
         findings=tuple(scan.findings),
         structure=tuple(_structure(source, scan)),
+        conflicts=scan.channel_conflicts(),
     )
 
 

@@ -32,7 +32,7 @@ from udfs.encodings.columns import gather_bytes
 from udfs.encodings.payload import BadPayload, Decoded, PayloadDecoder
 from udfs.encodings.registry import decoder_for
 
-DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION"]
+DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION", "QUARANTINED"]
 RAW_TABLE = "raw_messages"
 _NEEDS_DEFINITION = {"cdr", "ros1", "protobuf"}
 _EMPTY_TYPE = re.compile(r"(^|/)Empty\w*$")
@@ -51,7 +51,8 @@ class ChannelPlan:
         schema: Arrow schema of the table.
         status: Whether its messages decode.
         reason: Why not.
-        decoder: What decodes them; None where they are kept raw.
+        decoder: What decodes them, or tells the bad ones of a quarantined channel; None where they
+            are kept raw unseen.
         kind: The kind they are of; None where the message type has a table of its own.
         schema_hash: Of the channel's definition, "" without one.
     """
@@ -132,6 +133,7 @@ class _Decoder:
         tables: list[tuple[str, pa.RecordBatch]] = []
         bad = list(group.bad)
         written: dict[int, int] = {}
+        undecoded: dict[int, int] = {}
         ledger = _Ledger(group.ledger)
         for batch in group.batches:
             plan = self._plan(batch.channel_id)
@@ -140,27 +142,36 @@ class _Decoder:
                 tables.append((plan.table, rows))
             if len(index):
                 written[batch.channel_id] = written.get(batch.channel_id, 0) + len(index)
+            if bad_payloads:
+                count = undecoded.get(batch.channel_id, 0)
+                undecoded[batch.channel_id] = count + len(bad_payloads)
             ledger.add(batch, index, bad_payloads)
             bad += _bad_messages(plan, batch, bad_payloads[:MAX_BAD_ROWS])
         entries = ledger.entries(skips=selection is not None)
-        return TableGroup(tuple(tables), entries, tuple(bad), written)
+        return TableGroup(
+            tuple(tables), entries, tuple(bad), written, undecoded, conflicts=group.conflicts
+        )
 
     def _plan(self, channel_id: int) -> ChannelPlan:
         if channel_id not in self.plans:
             channel = next(one for one in self.index.channels if one.id == channel_id)
             names = self.context.table_names
-            self.plans[channel_id] = plan_of_channel(self.index, channel, table_names=names)
+            plan = plan_of_channel(self.index, channel, table_names=names)
+            if channel_id in self.context.quarantined:
+                plan = _quarantined(plan)
+            self.plans[channel_id] = plan
         return self.plans[channel_id]
 
     def _rows(
         self, plan: ChannelPlan, batch: MessageBatch
     ) -> tuple[pa.RecordBatch, Int64Array, tuple[BadPayload, ...]]:
         """Rows of the table, which messages gave them, and the bad ones."""
-        every = np.arange(len(batch.starts))
         if plan.decoder is None:
-            own = self._raw_columns(plan, batch)
-            return self._conformed(plan, batch, own, every), every, ()
+            every = np.arange(len(batch.starts))
+            return self._raw_rows(plan, batch, every), every, ()
         decoded = _decoded(plan.decoder, batch)
+        if plan.table == RAW_TABLE:
+            return self._raw_rows(plan, batch, decoded.index), decoded.index, decoded.bad
         if plan.kind is None:
             own = dict(
                 zip(
@@ -180,13 +191,16 @@ class _Decoder:
         messages = decoded.index if found.message is None else decoded.index[found.message]
         return self._conformed(plan, batch, found.columns, messages), decoded.index, decoded.bad
 
-    def _raw_columns(self, plan: ChannelPlan, batch: MessageBatch) -> dict[str, pa.Array]:
-        rows = len(batch.starts)
-        return {
+    def _raw_rows(
+        self, plan: ChannelPlan, batch: MessageBatch, messages: Int64Array
+    ) -> pa.RecordBatch:
+        rows = len(messages)
+        own = {
             "message_encoding": self._constant(plan.channel.message_encoding, rows),
             "schema_hash": self._constant(plan.schema_hash, rows),
-            "data": gather_bytes(batch.arena, batch.starts, batch.lengths),
+            "data": gather_bytes(batch.arena, batch.starts[messages], batch.lengths[messages]),
         }
+        return self._conformed(plan, batch, own, messages)
 
     def _conformed(
         self,
@@ -306,6 +320,12 @@ def _raw_plan(
     arrow = TABLES[f"silver.{RAW_TABLE}"].schema
     digest = schema.hash if schema else ""
     return ChannelPlan(channel, RAW_TABLE, arrow, status, reason, schema_hash=digest)
+
+
+def _quarantined(plan: ChannelPlan) -> ChannelPlan:
+    """The plan of a channel whose messages stay bytes, still told by its decoder which are bad."""
+    raw = _raw_plan(plan.channel, None, "QUARANTINED", "too many messages would not decode")
+    return attrs.evolve(raw, decoder=plan.decoder, schema_hash=plan.schema_hash)
 
 
 def _own_fields(schema: pa.Schema) -> list[pa.Field]:

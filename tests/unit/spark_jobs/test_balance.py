@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from contracts.errors import ContractViolation
-from contracts.recording import Finding, LedgerEntry, RecordingIndex
+from contracts.recording import Channel, Finding, LedgerEntry, RecordingIndex
 from spark_jobs.balance import balance_of
 from spark_jobs.ingest_decode import Counts
 
@@ -69,11 +70,41 @@ def test_loss_of_unknown_size_stays_unknown():
     assert (by_ledger.outcome, by_ledger.lost) == ("PARTIAL", None)
 
 
+def test_first_damaged_range_speaks_whichever_task_ends_first():
+    """Reason and offset of a loss do not hang on the order in which tasks return."""
+    entries = [
+        LedgerEntry(at, 5, "quarantined", "CHUNK_CRC", f"chunk at {at}", 3, messages_lost=3)
+        for at in (70, 20)
+    ]
+    found = []
+    for order in (entries, entries[::-1]):
+        counts = counts_of(4)
+        for entry in order:
+            one = Counts()
+            one.add_ledger([entry])
+            counts.add(one)
+        found.append(balance_of(index_of(10), counts))
+    assert found[0] == found[1]
+    assert (found[0].reason, found[0].fault_offset) == ("CHUNK_CRC: chunk at 20", 20)
+
+
 def test_bad_messages_make_it_partial():
     """A message that would not decode is bad, not lost, and the recording not whole."""
     found = balance_of(index_of(10), counts_of(9, 1))
     assert (found.outcome, found.bad, found.lost) == ("PARTIAL", 1, 0)
     assert found.reason_code == "BAD_MESSAGES"
+
+
+@pytest.mark.parametrize(("bad", "code"), [(1, "BAD_MESSAGES"), (2, "TOPIC_QUARANTINED")])
+def test_topic_with_too_many_bad_messages_is_named(bad, code):
+    """Fault 18: one bad message in a thousand is a bad message, above that the topic is out."""
+    counts = counts_of(1000 - bad, bad)
+    counts.add(Counts(channels={7: [1000 - bad, bad, None, None]}, undecoded={7: bad}))
+    index = attrs.evolve(index_of(1000), channels=(Channel(7, "/gnss", "cdr", 1),))
+    found = balance_of(index, counts)
+    assert (found.outcome, found.reason_code) == ("PARTIAL", code)
+    assert (found.written, found.bad, found.lost) == (1000 - bad, bad, 0)
+    assert ("/gnss" in found.reason) == (code == "TOPIC_QUARANTINED")
 
 
 def test_quarantined_bytes_outside_the_units_count():

@@ -55,6 +55,7 @@ INDEXES = st.builds(
         ),
         max_size=2,
     ).map(tuple),
+    conflicts=st.dictionaries(st.integers(0, 2**31), NUMBER, max_size=3),
     attachments=st.lists(
         st.builds(Attachment, name=TEXT, media_type=TEXT, offset=NUMBER, length=NUMBER), max_size=1
     ).map(tuple),

@@ -3,9 +3,9 @@ from __future__ import annotations
 import io
 import json
 import struct
-import zlib
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import zstandard
@@ -15,6 +15,19 @@ from mcap.writer import CompressionType, IndexType, Writer
 
 from contracts.errors import DecodeError, PlatformError, ResourceLimitError, UnsupportedFormatError
 from contracts.recording import RecordingIndex
+from tests.unit.udfs.decode.mcap_files import (
+    DEFINED,
+    MAGIC,
+    channel_record,
+    chunk_record,
+    file_of,
+    message_record,
+    numbered,
+    record,
+    redefined,
+    schema_record,
+    text,
+)
 from tests.unit.udfs.decode.recordings import (
     CONTEXT,
     NUMBERS,
@@ -26,53 +39,6 @@ from tests.unit.udfs.oracles import mcap_messages
 from udfs.decode import mcap
 from udfs.decode.recording import index_recording, iter_table_groups
 from udfs.decode.source import BytesSource, open_source
-
-MAGIC = b"\x89MCAP0\r\n"
-
-
-def record(op: int, content: bytes) -> bytes:
-    return struct.pack("<BQ", op, len(content)) + content
-
-
-def text(value: str | bytes) -> bytes:
-    data = value.encode() if isinstance(value, str) else value
-    return struct.pack("<I", len(data)) + data
-
-
-def schema_record(number: int, name: str, definition: str) -> bytes:
-    return record(3, struct.pack("<H", number) + text(name) + text("ros2msg") + text(definition))
-
-
-def channel_record(number: int, schema: int, topic: str) -> bytes:
-    return record(4, struct.pack("<HH", number, schema) + text(topic) + text("cdr") + text(b""))
-
-
-def message_record(channel: int, sequence: int, log_time: int, data: bytes) -> bytes:
-    return record(5, struct.pack("<HIQQ", channel, sequence, log_time, log_time) + data)
-
-
-def chunk_record(records: bytes, compression: str = "", data: bytes | None = None, **more) -> bytes:
-    stored = records if data is None else data
-    size = more.get("size", len(records))
-    crc = more.get("crc", zlib.crc32(records))
-    head = struct.pack("<QQQI", 1, 2, size, crc) + text(compression)
-    return record(6, head + struct.pack("<Q", len(stored)) + stored)
-
-
-def file_of(*records: bytes, closed: bool = True) -> bytes:
-    body = MAGIC + record(1, text("") + text("by hand")) + b"".join(records)
-    if not closed:
-        return body
-    return body + record(15, b"\0\0\0\0") + record(2, struct.pack("<QQI", 0, 0, 0)) + MAGIC
-
-
-DEFINED = schema_record(1, "pkg/msg/Number", NUMBERS) + channel_record(1, 1, "/n")
-
-
-def numbered(count: int, channel: int = 1, start: int = 0) -> bytes:
-    return b"".join(
-        message_record(channel, i, 1000 + i, cdr_number(i)) for i in range(start, start + count)
-    )
 
 
 def offsets_of(data: bytes, op: int) -> list[int]:
@@ -519,6 +485,31 @@ def test_15_a_changed_definition_ends_its_channel():
     assert account.numbers == list(range(7))
     assert account.lost == 7
     assert account.codes == {"SCHEMA_CONFLICT"}
+
+
+@pytest.mark.parametrize("in_chunk", [True, False])
+def test_15_each_unit_alone_knows_of_a_changed_definition(in_chunk):
+    """Fault 15: what decode found in one unit, or the index between two, holds for all behind it.
+
+    The first definition counts, whichever the summary has.
+    """
+    data, last = redefined(in_chunk=in_chunk)
+    account = account_of(data)
+    assert account.numbers == list(range(last))
+    assert (account.lost, account.codes) == (60 - last, {"SCHEMA_CONFLICT"})
+    source = BytesSource(data)
+    index = index_recording(source)
+    assert index.schemas[0].data == NUMBERS.encode()
+    for group in iter_table_groups(source, index, context=CONTEXT) if in_chunk else ():
+        index = attrs.evolve(index, conflicts={**index.conflicts, **group.conflicts})
+    alone = [
+        row["number"]
+        for unit in reversed(index.units)
+        for group in iter_table_groups(source, index, context=CONTEXT, units=[unit])
+        for _, batch in group.tables
+        for row in batch.to_pylist()
+    ]
+    assert sorted(alone) == list(range(last))
 
 
 def test_19_times_beyond_int64_are_bad_messages():

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.errors import ContractViolation
 from contracts.recording import LedgerEntry, MessageGroup
-from tests.unit.udfs.decode.recordings import CONTEXT, account_of, mcap_bytes
+from tests.unit.udfs.decode.recordings import CONTEXT, account_of, cdr_number, mcap_bytes
 from tests.unit.udfs.oracles import batch_of
 from udfs.decode import mcap
 from udfs.decode.messages import plan_of_channel, table_groups
@@ -39,6 +39,19 @@ def test_a_defect_of_a_decoder_costs_its_messages_only(monkeypatch):
     assert {one.error_class for one in account.bad} == {"DECODER_ERROR"}
     assert len(account.bad) == 50
     assert len(index.channels) == 2
+
+
+def test_messages_of_a_quarantined_channel_stay_bytes():
+    """Fault 18: what decodes goes to raw_messages byte for byte, what does not is bad."""
+    data = mcap_bytes(100, use_chunking=False, enable_data_crcs=False)
+    data = data.replace(cdr_number(31), b"\xff" * len(cdr_number(31)))
+    (odd,) = (one.id for one in index_recording(BytesSource(data)).channels if one.topic == "/odd")
+    account = account_of(data, context=attrs.evolve(CONTEXT, quarantined=frozenset({odd})))
+    assert account.tables["pkg_number"]["number"].to_pylist() == list(range(0, 100, 2))
+    raw = account.tables["raw_messages"].to_pylist()
+    assert [row["data"] for row in raw] == [cdr_number(i) for i in range(1, 100, 2) if i != 31]
+    assert {row["schema_hash"] for row in raw} == {account.index.schemas[0].hash}
+    assert [one.first_bytes for one in account.bad] == [b"\xff" * len(cdr_number(31))]
 
 
 @pytest.mark.parametrize("in_unit", [True, False])
