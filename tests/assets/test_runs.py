@@ -45,6 +45,7 @@ class Platform:
             "MLFLOW_TRACKING_URI": settings.mlflow_uri,
             "SPARK_REMOTE": settings.spark_remote,
             "DRIVELAKE_COMMIT": "of the test",
+            **settings.storage_options,
         }
         self.release = {"steps": 12, "criteria": str(criteria)}
         self.definitions = platform_definitions(self.variables, release=self.release)
@@ -65,12 +66,16 @@ class Platform:
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory, new_deployment):
+def platform(tmp_path_factory, new_deployment, object_storage, new_bucket):
+    """Lake and landing on disk, models and bundles on S3."""
     from simulation.fleet import FleetSpec, simulate_fleet
     from spark_jobs.server import start_server, stop_server
 
     folder = tmp_path_factory.mktemp("platform")
-    settings = new_deployment(folder / "home")
+    new_bucket("models")
+    settings = new_deployment(
+        folder / "home", artefacts_uri="s3://models/of-the-test", storage_options=object_storage
+    )
     simulate_fleet(
         FleetSpec(drives=DRIVES, seconds=5.0),
         out=Path(urlsplit(settings.landing_uri).path),
@@ -78,7 +83,9 @@ def platform(tmp_path_factory, new_deployment):
     )
     server = start_server(settings, memory="1500m")
     try:
-        with dg.instance_for_test() as instance:
+        with dg.instance_for_test() as instance, pytest.MonkeyPatch.context() as environment:
+            for name, value in object_storage.items():  # as a service has it, for MLflow
+                environment.setenv(name, value)
             yield Platform(settings, instance, folder)
     finally:
         stop_server(server)
@@ -241,14 +248,19 @@ def test_a_blocking_rule_stops_the_line(platform, ingested):
 def test_release_ends_in_a_verified_bundle(platform, released):
     """One run takes frames to a sealed bundle: dataset, detector, binaries, verdict, signature."""
     from governance.sealing import verify_bundle
+    from spark_jobs.storage import local_copy
 
     assert released.success, _errors(released)
     bundle = _metadata(released, "edge", "bundle")
-    assert verify_bundle(Path(bundle["bundle/path"])).ok
+    assert bundle["bundle/uri"].startswith("s3://models/of-the-test/bundles/")
+    with local_copy(
+        bundle["bundle/uri"], storage_options=platform.settings.storage_options
+    ) as folder:
+        assert verify_bundle(folder).ok
+        lineage = json.loads((folder / "about" / "lineage.json").read_bytes())
     assert {"onnx", "onnx_int8", "qnn_sa8255"} <= set(bundle["bundle/targets"])
     (row,) = _rows(platform, "gold.releases")
     assert row["bundle_id"] == bundle["bundle/id"]
-    lineage = json.loads((Path(bundle["bundle/path"]) / "about" / "lineage.json").read_bytes())
     recordings = {r["recording_id"] for r in _rows(platform, "bronze.recordings")}
     assert set(lineage["recordings"]) <= recordings
 
