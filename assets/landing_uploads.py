@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -30,14 +30,21 @@ class Upload:
     objects: tuple[ObjectIdentity, ...]
 
     @property
-    def run_key(self) -> str:
-        """Identity of this state of the upload: other bytes, sizes or times make another one."""
-        return f"{self.name}:{content_hash(self.objects)[:16]}"
+    def key(self) -> str:
+        """Identity of this state of the upload: other names, sizes or times make another one.
+
+        A hash, for the names that a fleet gives to its objects may say who drove.
+        """
+        return content_hash([self.name, self.objects])[:32]
 
     @property
     def uris(self) -> list[str]:
         """Its objects."""
         return [uri for uri, _, _ in self.objects]
+
+    def is_taken(self, known: Collection[ObjectIdentity]) -> bool:
+        """Whether every object of it is among those that an ingest has given an outcome."""
+        return all(identity in known for identity in self.objects)
 
     def day(self, *, last: dt.date) -> dt.date:
         """Ingest day: that of its last object."""
@@ -52,14 +59,3 @@ def uploads_of(objects: Iterable[UploadObject]) -> list[Upload]:
             identity = (item.uri, item.size_bytes, item.modified_ns)
             groups.setdefault(item.drive_id or item.uri, []).append(identity)
     return [Upload(name, tuple(sorted(members))) for name, members in sorted(groups.items())]
-
-
-def new_uploads(
-    objects: Sequence[UploadObject], *, known: Collection[ObjectIdentity]
-) -> list[Upload]:
-    """The uploads that hold an object which no ingest has taken yet."""
-    return [
-        upload
-        for upload in uploads_of(objects)
-        if any(identity not in known for identity in upload.objects)
-    ]
