@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from assets.column_lineage import column_lineage
+from assets.failures import ErrorRetries
 from assets.partitions import ingest_days
 from assets.table_state import table_state
 from contracts.limits import RANGES, value_set
@@ -19,7 +20,7 @@ from contracts.tables import TABLES, TableContract, table_uri
 if TYPE_CHECKING:
     from spark_jobs.report import JobReport
 
-RETRIES = dg.RetryPolicy(
+RETRIES = ErrorRetries(
     max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
 SPARK_POOL = "spark"
