@@ -43,7 +43,7 @@ class SilverTables:
         for plan in plans:
             channel = channels[plan.channel_id]
             if plan.table not in SILVER_KINDS and channel.message_count != 0:
-                self.place(settings, plan, hashes[channel.schema_id])
+                self.place(settings, plan, hashes.get(channel.schema_id, ""))
 
     def place(self, settings: Settings, plan: ChannelPlan, schema_hash: str) -> None:
         """Find the table of a schema, or make it.
@@ -54,7 +54,7 @@ class SilverTables:
         Args:
             settings: Where the lake is.
             plan: Of a channel with that schema.
-            schema_hash: Of the schema.
+            schema_hash: Of the schema; "" of the channels that have none.
 
         Raises:
             SchemaMismatchError: SCHEMA_BREAK, no table takes its columns.

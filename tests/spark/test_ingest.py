@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
+import json
 import struct
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import attrs
 import polars as pl
 import pytest
+from mcap.writer import Writer
 
 from contracts.errors import ContractViolation, PlatformError
 from spark_jobs.balance import balance_of
@@ -84,6 +87,21 @@ def test_recording_becomes_rows_with_every_account(spark, lake, landing, mcap_by
     ends = [row["offset"] + row["length"] for row in ledger]
     assert [row["offset"] for row in ledger] == [0, *ends[:-1]]
     assert ends[-1] == upload["size_bytes"]
+
+
+def test_messages_without_a_definition_share_a_table(spark, lake, landing):
+    """JSON needs no schema: its texts are rows of one table, whatever the topic."""
+    out = io.BytesIO()
+    writer = Writer(out)
+    writer.start()
+    for topic in ("/a", "/b"):
+        channel = writer.register_channel(topic, "json", 0)
+        writer.add_message(channel, 5, json.dumps({"topic": topic}).encode(), 5, 0)
+    writer.finish()
+    (landing / "a.mcap").write_bytes(out.getvalue())
+    assert take(spark, lake).outcomes == {"ACCEPTED": 1}
+    rows = read_arrow(lake, "silver.json_messages").to_pylist()
+    assert sorted(row["json"] for row in rows) == ['{"topic": "/a"}', '{"topic": "/b"}']
 
 
 def test_second_run_changes_nothing(spark, lake, landing, mcap_bytes):

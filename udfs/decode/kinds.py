@@ -148,6 +148,8 @@ def _holds(kind: pa.DataType, source: pa.DataType) -> bool:
         return True
     if pa.types.is_boolean(kind) or pa.types.is_string(kind):
         return bool(pa.types.is_integer(source))
+    if pa.types.is_floating(kind) and pa.types.is_integer(source):
+        return bool(source.bit_width < kind.bit_width)
     is_number = pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean
     if any(test(kind) for test in is_number) and any(test(source) for test in is_number):
         return bool(np.can_cast(source.to_pandas_dtype(), kind.to_pandas_dtype(), "safe"))

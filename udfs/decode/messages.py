@@ -89,7 +89,8 @@ def plan_of_channel(
     digest = schema.hash if schema else ""
     if kind is not None:
         return ChannelPlan(channel, kind.table, kind.schema, "DECODED", "", decoder, kind, digest)
-    table = table_names.get(digest) or own_table(schema.name if schema else channel.topic)
+    name = schema.name if schema else f"{channel.message_encoding}_messages"
+    table = table_names.get(digest) or own_table(name)
     arrow = message_table_schema(_own_fields(decoder.schema))
     return ChannelPlan(channel, table, arrow, "DECODED", "", decoder, None, digest)
 
