@@ -46,6 +46,9 @@ VALUE_SETS: Mapping[str, tuple[str, ...]] = {
 }
 """Closed sets by `layer.table.column`; null is a matter of `TableContract.required`."""
 
+UPLOAD_ALERTS = frozenset({"NAME_REUSE"})
+"""Flags of an upload that a person should look at."""
+
 RANGES: Mapping[str, tuple[float | None, float | None]] = {
     "latitude_deg": (-90.0, 90.0),
     "longitude_deg": (-180.0, 180.0),

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import attrs
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from contracts.errors import ContractViolation
+from contracts.limits import UPLOAD_ALERTS
 from contracts.settings import Settings
 from contracts.tables import LAYERS, TABLES, table_uri
 from udfs.decode.source import s3_filesystem
+
+TROUBLED_STATES = ("QUARANTINED", "PARTIAL", "PENDING")
+_TROUBLE_COLUMNS = (
+    "state",
+    "reason_code",
+    "reason",
+    "fault_offset",
+    "recovered_messages",
+    "lost_messages",
+    "flags",
+    "recording_id",
+    "sha256",
+    "uri",
+    "size_bytes",
+    "updated_ns",
+)
 
 
 @attrs.frozen
@@ -78,6 +97,25 @@ def count_by(settings: Settings, name: str, column: str) -> dict[str, int]:
     counted = pl.from_arrow(table)
     assert isinstance(counted, pl.DataFrame)
     return dict(counted.group_by(column).len().sort(column).iter_rows())
+
+
+def troubled_uploads(settings: Settings) -> list[dict[str, Any]]:
+    """Uploads that were not taken whole or that a person should look at, the latest first.
+
+    Each with state, reason code and reason, first faulty byte, messages recovered and lost, flags,
+    hash and uri.
+    """
+    if "bronze.uploads" not in table_names(settings):
+        return []
+    rows = open_table(settings, "bronze.uploads").to_pyarrow_dataset()
+    is_broken = pc.field("state").isin(TROUBLED_STATES)
+    is_flagged = pc.list_value_length(pc.field("flags")) > 0
+    found = rows.to_table(columns=list(_TROUBLE_COLUMNS), filter=is_broken | is_flagged)
+    return [
+        row
+        for row in found.sort_by([("updated_ns", "descending")]).to_pylist()
+        if row["state"] in TROUBLED_STATES or UPLOAD_ALERTS.intersection(row["flags"])
+    ]
 
 
 def _state(settings: Settings, name: str) -> TableState:

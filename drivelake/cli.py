@@ -18,6 +18,14 @@ from contracts.errors import ContractViolation, PlatformError
 from drivelake.environment import load_settings
 
 USAGE = 2
+WITH_LOSS = 3
+"""Exit code of an ingest that is done, but could not take all there was (as in `mcap recover`)."""
+STATE_WORDS = {
+    "QUARANTINED": "not taken",
+    "PARTIAL": "taken with losses",
+    "PENDING": "not complete, or being taken",
+}
+ALERT_WORDS = {"NAME_REUSE": "a name that was taken before came with other bytes; both are kept"}
 app = typer.Typer(
     name="drivelake",
     help="From raw drive recordings to models that run in the car, on one lakehouse.",
@@ -86,7 +94,7 @@ def up(*, as_json: JsonFlag = False) -> None:
     out.print(table)
 
 
-@app.command()
+@app.command(epilog="Example: `drivelake down`; what was made stays, `drivelake up` goes on.")
 def down(*, as_json: JsonFlag = False) -> None:
     """End every service of the platform, children included."""
     from drivelake.platform import stop_platform
@@ -110,16 +118,28 @@ def ingest(
     *,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take recordings into bronze and silver; each object ends in one outcome."""
+    """Take recordings into bronze and silver; each object ends in one outcome.
+
+    Exit code 3 where something was taken with losses or not at all: `drivelake status` says why.
+    """
     from drivelake.ingest import ingest_places
 
     report = ingest_places(load_settings(), places, dbc=dbc or [], console=err)
     if as_json:
         _print_json(attrs.asdict(report))
-        return
+    else:
+        _show_ingest(report)
+    if report.outcomes.keys() & {"PARTIAL", "QUARANTINED"}:
+        err.print("Not everything was taken whole: `drivelake status` says why.")
+        raise typer.Exit(WITH_LOSS)
+
+
+def _show_ingest(report: Any) -> None:
     table = Table("outcome", "objects", title="Uploads")
     for outcome, count in report.outcomes.items():
         table.add_row(outcome, f"{count:,}")
+    for alert, count in report.alerts.items():
+        table.add_row(f"ALERT {alert}", f"{count:,}")
     out.print(table)
     rows = Table("table", "rows written", title=f"Rows, in {report.seconds:.1f} s")
     for name, count in sorted(report.rows.items()):
@@ -127,10 +147,10 @@ def ingest(
     out.print(rows)
 
 
-@app.command()
+@app.command(epilog="Example: `drivelake status`; `--json` names every upload that is broken.")
 def status(*, as_json: JsonFlag = False) -> None:
     """What runs, what came in, and what is broken."""
-    from drivelake.catalogue import count_by, table_names
+    from drivelake.catalogue import count_by, table_names, troubled_uploads
     from drivelake.platform import SERVICES, running
 
     settings = load_settings()
@@ -140,9 +160,10 @@ def status(*, as_json: JsonFlag = False) -> None:
         if "bronze.uploads" in table_names(settings)
         else {}
     )
+    troubled = troubled_uploads(settings)
     if as_json:
         services = {name: attrs.asdict(service) for name, service in alive.items()}
-        _print_json({"services": services, "uploads": uploads})
+        _print_json({"services": services, "uploads": uploads, "troubled": troubled})
         return
     table = Table("service", "state", "address")
     for name in SERVICES:
@@ -153,6 +174,26 @@ def status(*, as_json: JsonFlag = False) -> None:
     for state, count in uploads.items():
         seen.add_row(state, f"{count:,}")
     out.print(seen if uploads else "No upload was taken yet: try `drivelake ingest PATH`.")
+    if troubled:
+        out.print(_troubles(troubled))
+
+
+def _troubles(uploads: list[dict[str, Any]]) -> Table:
+    """What is broken, by reason, each with the latest upload that shows it."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in uploads:
+        if row["state"] in STATE_WORDS:
+            groups.setdefault((row["state"], row["reason_code"] or ""), []).append(row)
+        for flag in row["flags"] or ():
+            if flag in ALERT_WORDS:
+                groups.setdefault(("ALERT", flag), []).append(row)
+    table = Table("state", "reason", "objects", "for example", "which says")
+    for (state, code), rows in groups.items():
+        example = rows[0]
+        name = example["recording_id"] or example["sha256"] or example["uri"].rsplit("/", 1)[1]
+        says = ALERT_WORDS.get(code) or example["reason"] or STATE_WORDS[state]
+        table.add_row(state, code, f"{len(rows):,}", Text(name[:16]), Text(says))
+    return table
 
 
 @app.command(
@@ -190,7 +231,7 @@ def sql(
         _show(result, limit=limit)
 
 
-@app.command()
+@app.command(epilog="Example: `drivelake tables`; `--json` for a script.")
 def tables(*, as_json: JsonFlag = False) -> None:
     """List the tables with their rows, versions and sizes."""
     from drivelake.catalogue import list_tables

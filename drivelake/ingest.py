@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from deltalake.exceptions import DeltaError
+from pyspark.errors import PySparkException
 from rich.console import Console
 
-from contracts.errors import ContractViolation
-from contracts.settings import Settings
+from contracts.errors import ContractViolation, PlatformError, SetupError
+from contracts.settings import DEFAULT_SPARK_PORT, Settings
 from drivelake.platform import spark_at_hand
 from spark_jobs.ingest import IngestReport, ingest
+from spark_jobs.server import local_port
 from spark_jobs.session import connected
+
+_REACH_SECONDS = 5.0
+_ERROR_LINE = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception)\b.*")
 
 
 def ingest_places(
@@ -23,10 +34,17 @@ def ingest_places(
         places: Files, folders or `s3://` prefixes.
         dbc: `FILE` or `BUS=FILE`, bus definitions for frames that carry none.
         console: Where progress is shown.
+
+    Raises:
+        ContractViolation: USAGE, a place that is not there.
+        SetupError: No Spark server answers at the address that is set.
+        PlatformError: As `spark_jobs.ingest`; SPARK, the server or the storage failed on the way.
     """
     uris = [_as_uri(place) for place in places]
     definitions = dict(_definition(text) for text in dbc)
+    _reach(settings)
     with (
+        _in_one_sentence(),
         spark_at_hand(settings),
         connected(settings) as spark,
         console.status("ingest: starting") as line,
@@ -39,6 +57,37 @@ def ingest_places(
             assume_complete=True,
             progress=lambda stage, done, total: line.update(f"ingest: {stage} {done:,}/{total:,}"),
         )
+
+
+def _reach(settings: Settings) -> None:
+    """Refuse a server on another machine that does not answer: a client would retry for minutes."""
+    try:
+        if local_port(settings.spark_remote) is not None:
+            return  # one is started if there is none
+        place = urlsplit(settings.spark_remote)
+        address = place.hostname or "", place.port or DEFAULT_SPARK_PORT
+        socket.create_connection(address, timeout=_REACH_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise SetupError(
+            f"No Spark server answers at {settings.spark_remote}: {error}",
+            remedy="Start it there, or unset SPARK_REMOTE: `drivelake up` starts one here, and"
+            " without it `drivelake ingest` brings its own",
+        ) from error
+
+
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    """Say what failed in Spark, in a worker or in the storage without its stack traces."""
+    try:
+        yield
+    except (PySparkException, DeltaError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = [line for line in lines if _ERROR_LINE.fullmatch(line)] or lines
+        raise PlatformError(
+            (told[-1] if told else type(error).__name__)[:300],
+            code="SPARK",
+            remedy="Nothing that was committed is lost: run the same command again to carry on",
+        ) from error
 
 
 def _as_uri(place: str) -> str:

@@ -25,6 +25,7 @@ from pyspark.sql import SparkSession
 
 from contracts.errors import ContractViolation, PlatformError
 from contracts.ids import content_hash, sha256_hex
+from contracts.limits import UPLOAD_ALERTS
 from contracts.settings import Settings, settings_from
 from contracts.tables import SILVER_KINDS, TABLES
 from spark_jobs import bronze_uploads
@@ -70,6 +71,8 @@ class IngestReport:
         messages_bad: Messages that would not decode.
         messages_lost: Messages lost where the number is known.
         losses_unknown: Recordings that lost messages, unknown how many.
+        alerts: Objects by what a person should look at: NAME_REUSE, other bytes under a name that
+            was taken before.
         batch_ids: Batches that were finished.
         seconds: Wall clock.
     """
@@ -81,6 +84,7 @@ class IngestReport:
     messages_bad: int
     messages_lost: int
     losses_unknown: int
+    alerts: Mapping[str, int]
     batch_ids: tuple[str, ...]
     seconds: float
 
@@ -88,6 +92,7 @@ class IngestReport:
 @attrs.define
 class _Tally:
     outcomes: Counter[str] = attrs.field(factory=Counter)
+    alerts: Counter[str] = attrs.field(factory=Counter)
     unchanged: int = 0
     rows: Counter[str] = attrs.field(factory=Counter)
     messages: Counter[str] = attrs.field(factory=Counter)
@@ -211,6 +216,7 @@ def _report(job: _Job, started: float, *, register: bool) -> IngestReport:
         messages_bad=tally.messages["bad"],
         messages_lost=tally.messages["lost"],
         losses_unknown=tally.messages["unknown"],
+        alerts=dict(tally.alerts),
         batch_ids=tuple(tally.batch_ids),
         seconds=time.monotonic() - started,
     )
@@ -276,7 +282,9 @@ def _run_batch(
         job.tally.batch_ids.append(claim.batch_id)
         job.tally.rows.update(result.rows)
         job.tally.messages.update(result.messages)
-    job.tally.outcomes.update(row["state"] for row in [*claim.settled, *finals])
+    ended = [*claim.settled, *finals]
+    job.tally.outcomes.update(row["state"] for row in ended)
+    job.tally.alerts.update(flag for row in ended for flag in row["flags"] if flag in UPLOAD_ALERTS)
     job.tally.unchanged += claim.unchanged
     if len(claim.settled) + len(finals) + claim.unchanged != len(objects):
         raise ContractViolation(

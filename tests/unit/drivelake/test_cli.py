@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -125,3 +126,43 @@ def test_bytes_are_shown_as_hex(call, lake):
     """Binary columns print as hex in JSON; nulls stay null."""
     done = call("sql", "SELECT data FROM silver.demo", "--engine", "duckdb", "-f", "json")
     assert {row["data"] for row in json.loads(done.stdout)} == {"01", None}
+
+
+def test_unreachable_server_elsewhere_is_a_sentence(call, tmp_path, monkeypatch):
+    """A Spark server on another machine that does not answer: how to start one, exit code 1."""
+    monkeypatch.setenv("SPARK_REMOTE", "sc://127.0.0.2:9")
+    (tmp_path / "a.mcap").write_bytes(b"")
+    done = call("ingest", str(tmp_path / "a.mcap"))
+    assert done.returncode == 1
+    assert "No Spark server answers at sc://127.0.0.2:9" in " ".join(done.stderr.split())
+    assert "drivelake up" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_failure_in_a_worker_is_one_sentence(monkeypatch, call, tmp_path):
+    """Of an error with a stack trace from a Spark worker only its last word is told."""
+    from pyspark.errors import PythonException
+
+    trace = (
+        "An exception was thrown from the Python worker:\nTraceback (most recent call last):\n"
+        '  File "stage.py", line 3, in work\nOSError: No space left on device\n\n\tat org.apache'
+    )
+
+    def fail(*_args, **_options):
+        raise PythonException(trace)
+
+    monkeypatch.setattr("drivelake.ingest.connected", fail)
+    monkeypatch.setattr("drivelake.ingest.spark_at_hand", contextlib.nullcontext)
+    (tmp_path / "a.mcap").write_bytes(b"")
+    done = call("ingest", str(tmp_path / "a.mcap"))
+    assert done.returncode == 1
+    told = " ".join(done.stderr.split())
+    assert "SPARK: OSError: No space left on device" in told
+    assert "run the same command again" in told
+    assert "worker:" not in told
+
+
+def test_every_command_has_an_example(call):
+    """The help of each command ends in an example."""
+    for command in COMMANDS:
+        assert "Example:" in call(command, "--help").stdout, command
