@@ -230,6 +230,7 @@ def _hand_off(
     context: dg.AssetExecutionContext,
 ) -> "HandOff":
     from edge.bundle import Release as HandOff
+    from ml.targets import interface
     from spark_jobs.tables import read_arrow
 
     settings, out, model = deployment.settings, release.folder, candidate.model
@@ -238,7 +239,7 @@ def _hand_off(
         model=model.model_name,
         model_version=model.version,
         dataset_id=model.dataset_id,
-        interface=_interface(candidate),
+        interface=interface(candidate.detector),
         dataset=candidate.dataset,
         lineage=_lineage(candidate),
         evaluations=read_arrow(
@@ -260,24 +261,6 @@ def _hand_off(
         attempts=tensorrt_attempts(candidate, out, architecture=release.rtx_architecture),
         code_commit=model.code_commit,
     )
-
-
-def _interface(candidate: Candidate) -> dict[str, Any]:
-    from contracts.models import INPUT_NAME, OUTPUT_NAMES
-    from ml.config import STRIDE_PX
-
-    detector = candidate.detector
-    return {
-        "input": {
-            "name": INPUT_NAME,
-            "shape": [1, 3, detector.height_px, detector.width_px],
-            "type": "float32",
-            "content": "RGB in [0, 1]",
-        },
-        "outputs": list(OUTPUT_NAMES),
-        "stride_px": STRIDE_PX,
-        "classes": list(detector.classes),
-    }
 
 
 def _lineage(candidate: Candidate) -> dict[str, Any]:
