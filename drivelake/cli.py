@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +22,7 @@ from contracts.errors import ContractViolation, PlatformError
 from drivelake.environment import load_settings
 
 USAGE = 2
+INTERRUPTED = 130
 WITH_LOSS = 3
 """Exit code of an ingest that is done, but could not take all there was (as in `mcap recover`)."""
 STATE_WORDS = {
@@ -40,22 +45,52 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a 
 
 
 def main() -> None:
-    """Run the command; a known error is one sentence, exit code 1, or 2 for a wrong request."""
-    try:
-        code = app(standalone_mode=False)
-    except ClickException as error:
-        err.print(f"drivelake: {error.format_message()}", style="red", highlight=False)
-        code = USAGE
-    except (typer.Abort, KeyboardInterrupt):
-        err.print("drivelake: stopped; run the same command again to carry on", style="red")
-        code = 130
-    except ContractViolation as error:
-        err.print(f"drivelake: {error}", style="red", markup=False, highlight=False)
-        code = USAGE if error.code in {"SQL", "UNKNOWN_TABLE", "USAGE"} else 1
-    except (PlatformError, OSError) as error:
-        err.print(f"drivelake: {error}", style="red", markup=False, highlight=False)
-        code = 1
+    """Run the command; a known error is one sentence, exit code 1, or 2 for a wrong request.
+
+    Ctrl-C and SIGTERM end it in order, with what it started; exit code 130 and 143.
+    """
+    with _interrupts() as signal_number:
+        try:
+            code = app(standalone_mode=False)
+        except ClickException as error:
+            err.print(f"drivelake: {error.format_message()}", style="red", highlight=False)
+            code = USAGE
+        except (typer.Abort, KeyboardInterrupt):
+            code = INTERRUPTED
+        except ContractViolation as error:
+            err.print(f"drivelake: {error}", style="red", markup=False, highlight=False)
+            code = USAGE if error.code in {"SQL", "UNKNOWN_TABLE", "USAGE"} else 1
+        except (PlatformError, OSError) as error:
+            err.print(f"drivelake: {error}", style="red", markup=False, highlight=False)
+            code = 1
+        if code == INTERRUPTED:  # Typer's own word for it too
+            err.print("drivelake: stopped; run the same command again to carry on", style="red")
+            code = 128 + signal_number()
     sys.exit(code or 0)
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], int]]:
+    """Within the block SIGTERM interrupts as Ctrl-C does; gives the number of the first signal.
+
+    The number comes from the interpreter, because Dagster sets handlers of its own during a run.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def number() -> int:
+        os.write(writer, bytes([signal.SIGINT]))  # if none came
+        return os.read(reader, 1)[0]
+
+    try:
+        yield number
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, before)
+        os.close(reader)
+        os.close(writer)
 
 
 @app.command(epilog="Example: `drivelake demo --drives 3 --seconds 12`")
@@ -101,9 +136,9 @@ def down(*, as_json: JsonFlag = False) -> None:
 
     ended = stop_platform(load_settings())
     if as_json:
-        _print_json([service.name for service in ended])
+        _print_json(ended)
     else:
-        out.print(", ".join(f"{service.name} ended" for service in ended) or "nothing was running")
+        out.print(", ".join(f"{name} ended" for name in ended) or "nothing was running")
 
 
 @app.command(

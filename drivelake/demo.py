@@ -33,6 +33,7 @@ def run_demo(
 
     Raises:
         PlatformError: A step failed; Dagster's own words stand above.
+        KeyboardInterrupt: A signal came; the run under way is ended first.
     """
     took: dict[str, float] = {}
     with _step(console, took, f"simulate {drives} drives of {seconds:g} s"):
@@ -122,6 +123,8 @@ def _run_job(
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             )
         )
+    if _was_interrupted(result):
+        raise KeyboardInterrupt
     if not result.success:
         reasons = [
             (event.step_failure_data.error.cause or event.step_failure_data.error).message.strip()
@@ -133,6 +136,18 @@ def _run_job(
             code="RUN_FAILED",
             remedy=f"`drivelake up` and look at run {run_id}",
         )
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a signal ended the run; Dagster makes it a failure among others."""
+    from dagster import DagsterEventType
+    from dagster._core.events import RunFailureReason
+
+    return any(
+        event.event_type is DagsterEventType.RUN_FAILURE
+        and event.job_failure_data.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION
+        for event in result.all_events
+    )
 
 
 @contextmanager

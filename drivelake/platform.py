@@ -1,7 +1,8 @@
 """Starts and ends the services of the embedded platform, and says which of them run.
 
-Each service leads a process group of its own, so that ending it ends its children. What runs is
-kept in `<home>/run/<service>.json`: process id, start time (a recycled id is not ours) and address.
+Each service leads a process group of its own, so that ending it ends its children, and carries a
+mark in its environment, by which children are found whose parent was killed. What runs is kept in
+`<home>/run/<service>.json`: process id, start time (a recycled id is not ours) and address.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -23,7 +24,7 @@ import psutil
 from contracts.errors import PlatformError
 from contracts.settings import Settings
 from drivelake.environment import PROJECT
-from spark_jobs.server import answers, local_port, start_server, stop_group
+from spark_jobs.server import answers, local_port, service_mark, start_server, stop_group
 
 SERVICES = ("spark", "mlflow", "dagster", "dagster-daemon")
 START_SECONDS = 120.0
@@ -82,13 +83,21 @@ def start_platform(
         return list(pool.map(start, SERVICES))
 
 
-def stop_platform(settings: Settings) -> list[Service]:
-    """End every service of this home with all its children; returns those that were ended."""
+def stop_platform(settings: Settings) -> list[str]:
+    """End every service of this home with all its children; returns the names of the services.
+
+    A service whose leader was killed may have left children; they are known by their environment.
+    """
+    alive = running(settings)
     ended = []
-    for name, service in reversed(running(settings).items()):
-        stop_group(service.pid)
+    for name in reversed(SERVICES):
+        if name in alive:
+            stop_group(alive[name].pid)
+        left = _processes_of(settings, name)
+        _end(left)
+        if name in alive or left:
+            ended.append(name)
         (settings.home / "run" / f"{name}.json").unlink(missing_ok=True)
-        ended.append(service)
     return ended
 
 
@@ -120,7 +129,7 @@ def dagster_home(settings: Settings) -> Path:
 
 
 def service_environment(settings: Settings) -> dict[str, str]:
-    """Environment of the services: this shell's, with the deployment made explicit."""
+    """Environment of services and runs: this shell's, with the deployment made explicit."""
     return {
         **os.environ,
         "DAGSTER_HOME": str(dagster_home(settings)),
@@ -186,7 +195,7 @@ def _launch(
             stdout=sink,
             stderr=subprocess.STDOUT,
             cwd=PROJECT,
-            env=service_environment(settings),
+            env={**service_environment(settings), **service_mark(settings, name)},
             start_new_session=True,
         )
     address = f"http://127.0.0.1:{port}" if port else "(no page)"
@@ -200,7 +209,31 @@ def _launch(
             stop_group(process.pid)
             raise PlatformError(f"{name} did not start:\n{tail}\n", uri=str(log))
         time.sleep(0.2)
+    process.returncode = 0  # the service outlives this object; `stop_group` collects its status
     return service
+
+
+def _processes_of(settings: Settings, name: str) -> list[psutil.Process]:
+    """Every process of a service, known by the mark in its environment."""
+    [(variable, mark)] = service_mark(settings, name).items()
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # gone meanwhile, or another person's
+            if process.environ().get(variable) == mark:
+                found.append(process)
+    return found
+
+
+def _end(processes: Sequence[psutil.Process], *, seconds: float = 20.0) -> None:
+    """Ask processes to end, then make them; returns when they are gone."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=5.0)
 
 
 def _keep(settings: Settings, service: Service) -> Service:

@@ -145,6 +145,7 @@ def start_server(
         "PYSPARK_PYTHON": sys.executable,
         "OMP_NUM_THREADS": "1",
         "SPARK_CONF_DIR": str(spark_home),
+        **service_mark(settings, "spark"),
         **settings.storage_options,
     }
     for inherited in ("SPARK_REMOTE", "PYSPARK_DRIVER_PYTHON", "PYTHONWARNINGS"):
@@ -171,9 +172,18 @@ def start_server(
         jdbc_url=f"jdbc:hive2://127.0.0.1:{settings.jdbc_port}/default",
         log=log,
     )
-    _wait(process, server, (settings.spark_port, settings.jdbc_port))
+    try:
+        _wait(process, server, (settings.spark_port, settings.jdbc_port))
+    except BaseException:  # an interrupt too: nobody else knows of this process yet
+        stop_server(server)
+        raise
     process.returncode = 0  # the server outlives this object; `stop_group` collects its status
     return server
+
+
+def service_mark(settings: Settings, name: str) -> dict[str, str]:
+    """Environment by which the processes of a service are known, whoever their parent is."""
+    return {"DRIVELAKE_SERVICE": f"{name}@{settings.home.resolve()}"}
 
 
 def stop_server(server: ServerProcess, *, seconds: float = 20.0) -> None:
@@ -182,18 +192,22 @@ def stop_server(server: ServerProcess, *, seconds: float = 20.0) -> None:
 
 
 def stop_group(pid: int, *, seconds: float = 20.0) -> None:
-    """Ask a process group to end, then make it; returns when it is gone."""
-    deadline = time.monotonic() + seconds
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    """Ask a process group to end, once, for a second request would stop its clean-up; then make it.
+
+    Returns when it is gone, or 5 s after the kill: what is left then waits for its parent only.
+    """
+    for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(pid, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + patience
         while _group_lives(pid):
-            try:
-                os.killpg(pid, number)
-            except ProcessLookupError:
-                return
-            time.sleep(0.1)
-            if number is signal.SIGTERM and time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 break
-    _reap(pid)
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _group_lives(pid: int) -> bool:
@@ -247,7 +261,6 @@ def _wait(process: subprocess.Popen[bytes], server: ServerProcess, ports: tuple[
                 uri=str(server.log),
             )
         if time.monotonic() > deadline:
-            stop_server(server)
             raise PlatformError(
                 f"The Spark server did not answer within {START_SECONDS:.0f} s",
                 uri=str(server.log),

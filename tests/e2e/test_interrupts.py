@@ -1,0 +1,114 @@
+"""Signals to the command, and services whose leader was killed: nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from drivelake.platform import SERVICES, dagster_home, running, stop_platform
+from drivelake.platform import _processes_of as processes_of
+from drivelake.platform import _start as start_service
+
+pytestmark = pytest.mark.e2e
+SCRIPT = str(Path(sys.executable).parent / "drivelake")
+
+
+@pytest.fixture
+def settings(tmp_path, new_deployment):
+    settings = new_deployment(tmp_path / "home")
+    yield settings
+    stop_platform(settings)
+
+
+@pytest.fixture
+def start(settings, tmp_path):
+    """`start(*arguments)`: the command in the background, its words in `said`."""
+    (tmp_path / "no-samples").mkdir()
+    environment = {
+        **{key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"},
+        "DRIVELAKE_HOME": str(settings.home),
+        "DRIVELAKE_SAMPLES": str(tmp_path / "no-samples"),
+        "DRIVELAKE_SPARK_PORT": str(settings.spark_port),
+        "DRIVELAKE_JDBC_PORT": str(settings.jdbc_port),
+    }
+    with (tmp_path / "said").open("wb") as said:
+
+        def run(*arguments):
+            return subprocess.Popen([SCRIPT, *arguments], env=environment, stdout=said, stderr=said)
+
+        yield run
+
+
+def wait_for(what, condition, *, seconds=180.0):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.2)
+    return found
+
+
+def left_of(settings):
+    return [process for name in SERVICES for process in processes_of(settings, name)]
+
+
+def test_a_demo_that_is_stopped_leaves_nothing(settings, start, tmp_path):
+    """SIGTERM in the middle of a step: no Spark server, no run under way, no place in a pool."""
+    said = tmp_path / "said"
+    with start("demo", "--drives", "3", "--seconds", "8") as demo:
+        wait_for("a step", lambda: demo.poll() is not None or "✓ ingest" in said.read_text())
+        demo.terminate()
+        assert demo.wait(timeout=60) == 143, said.read_text()
+    assert "run the same command again" in said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert not left_of(settings)
+    assert not running(settings)
+    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+        [run] = instance.get_runs()
+        assert run.is_failure
+        assert not instance.event_log_storage.get_concurrency_run_ids()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_stopped_while_its_server_starts_ends_it(settings, start, tmp_path, number, code):
+    """A signal before the Spark server answers: the shell's exit code, and no JVM is left."""
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    with start("ingest", str(recordings)) as ingest:
+        wait_for("the JVM", lambda: processes_of(settings, "spark"))
+        ingest.send_signal(number)
+        assert ingest.wait(timeout=60) == code
+    assert not left_of(settings)
+
+
+def test_down_ends_what_a_killed_leader_left(settings):
+    """Kill -9 the leader of a service: `down` finds its children, and ends them."""
+    service = start_service("dagster", settings)
+    leader = psutil.Process(service.pid)
+    children = wait_for("the code server", lambda: leader.children(recursive=True))
+    leader.kill()
+    leader.wait()
+    assert not running(settings)
+    assert any(child.is_running() for child in children)
+    assert stop_platform(settings) == ["dagster"]
+    assert not [child for child in children if child.is_running()]
+    assert stop_platform(settings) == []
+
+
+def test_down_leaves_other_homes_alone(settings, new_deployment, tmp_path):
+    """Processes of a home beside, with the same services, go on."""
+    beside = new_deployment(tmp_path / "home beside")
+    neighbour = start_service("mlflow", beside)
+    try:
+        assert stop_platform(settings) == []
+        assert running(beside) == {"mlflow": neighbour}
+    finally:
+        assert stop_platform(beside) == ["mlflow"]
+    assert not left_of(beside)
