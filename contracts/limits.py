@@ -69,11 +69,46 @@ RANGES: Mapping[str, tuple[float | None, float | None]] = {
 
 
 @attrs.frozen
+class SyncTolerance:
+    """How far from a frame a stream may be for its value to be called ok.
+
+    Attributes:
+        max_gap_ns: Widest hole between two samples that a value is interpolated over.
+        max_error_ns: Farthest that the nearest sample may be where nothing is interpolated.
+        is_interpolated: Whether values are, or the nearest sample is taken as it is.
+    """
+
+    max_gap_ns: int
+    max_error_ns: int
+    is_interpolated: bool = True
+
+    @property
+    def reach_ns(self) -> int:
+        """Largest distance from a frame to the nearest sample of a value that is ok."""
+        if not self.is_interpolated:
+            return self.max_error_ns
+        return max(self.max_gap_ns // 2, self.max_error_ns)
+
+
+_OFTEN = SyncTolerance(max_gap_ns=200_000_000, max_error_ns=50_000_000)
+SYNC_TOLERANCES: Mapping[str, SyncTolerance] = {
+    "lidar": SyncTolerance(250_000_000, 60_000_000, is_interpolated=False),
+    # Receivers give one fix a second, or ten.
+    "gnss": SyncTolerance(1_500_000_000, 100_000_000),
+    "pose": _OFTEN,
+    "speed": _OFTEN,
+    "yaw_rate": _OFTEN,
+    "acceleration": _OFTEN,
+    "steering_angle": _OFTEN,
+}
+"""By stream of `silver.frames`."""
+
+
+@attrs.frozen
 class QualityLimits:
     """Thresholds of the quality rules.
 
     Attributes:
-        sync_error_ns: Largest distance from the frame of a value whose state is ok.
         clock_uncertainty_ns: Largest useful standard error of a clock.
         incomplete_frame_share: Share of frames in which a stream may be missing.
         backward_time_share: Share of messages whose log time may lie before their predecessor's.
@@ -82,7 +117,6 @@ class QualityLimits:
         split_share: Least share of the samples in each of validation and test.
     """
 
-    sync_error_ns: int = 100_000_000
     clock_uncertainty_ns: int = 5_000_000
     incomplete_frame_share: float = 0.5
     backward_time_share: float = 0.001

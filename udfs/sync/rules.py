@@ -13,6 +13,7 @@ from typing import Literal
 import attrs
 
 from contracts.ids import content_hash
+from contracts.limits import SYNC_TOLERANCES
 
 Method = Literal["nearest", "linear"]
 
@@ -96,7 +97,6 @@ class AlignRule:
     period: Mapping[str, float] = attrs.field(factory=dict)
 
 
-_MS = 1_000_000
 _QUANTITIES = (
     Quantity(
         "speed_m_s",
@@ -164,7 +164,18 @@ _QUANTITIES = (
         ("signals",),
     ),
 )
-_LINEAR = AlignRule("linear", max_gap_ns=200 * _MS, max_error_ns=50 * _MS)
+
+
+def _align_rule(
+    stream: str, *, unique: bool = False, period: Mapping[str, float] | None = None
+) -> AlignRule:
+    """The rule that keeps to a stream's tolerance."""
+    found = SYNC_TOLERANCES[stream]
+    method: Method = "linear" if found.is_interpolated else "nearest"
+    return AlignRule(method, found.max_gap_ns, found.max_error_ns, unique, period or {})
+
+
+_LINEAR = _align_rule("speed")
 
 
 @attrs.frozen
@@ -193,19 +204,9 @@ class SyncRules:
     gnss_time_table: str = "sensor_msgs_timereference"
     align: Mapping[str, AlignRule] = attrs.field(
         factory=lambda: {
-            "lidar": AlignRule("nearest", max_gap_ns=250 * _MS, max_error_ns=60 * _MS, unique=True),
-            "gnss": AlignRule(
-                "linear",
-                max_gap_ns=1_500 * _MS,
-                max_error_ns=100 * _MS,
-                period={"longitude_deg": 360.0},
-            ),
-            "pose": AlignRule(
-                "linear",
-                max_gap_ns=200 * _MS,
-                max_error_ns=50 * _MS,
-                period={"yaw_rad": 2 * math.pi},
-            ),
+            "lidar": _align_rule("lidar", unique=True),
+            "gnss": _align_rule("gnss", period={"longitude_deg": 360.0}),
+            "pose": _align_rule("pose", period={"yaw_rad": 2 * math.pi}),
         }
     )
     quantity_align: AlignRule = _LINEAR

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pkgutil
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import quality.rules
@@ -12,7 +14,9 @@ from contracts.tables import LAYERS, TABLES
 from quality.evaluate import evaluate, evaluate_all, rules_for
 from quality.registry import RULES
 from quality.rule import FAMILIES
-from tests.unit.quality.good_lake import DAY, STEP_NS, good_tables
+from tests.unit.quality.good_lake import DAY, ROWS, START_NS, STEP_NS, good_tables
+from udfs.sync.align import Stream, align
+from udfs.sync.rules import AlignRule, SyncRules
 
 MUTATIONS = [
     ("STR001", "bronze.recordings", "UPDATE bronze.recordings SET ingest_date = NULL"),
@@ -61,6 +65,7 @@ MUTATIONS = [
     ("CLK003", "silver.clocks", "UPDATE {t} SET valid_to_ns = valid_from_ns - 1"),
     ("CLK003", "silver.clocks", "UPDATE {t} SET recording_id = 'rec-a'"),
     ("SYN001", "silver.frames", "UPDATE {t} SET speed_sync_error_ns = -200000000"),
+    ("SYN001", "silver.frames", "UPDATE {t} SET gnss_sync_error_ns = 800000000"),
     ("SYN001", "silver.frames", "UPDATE {t} SET lidar_sync_error_ns = NULL"),
     ("SYN002", "silver.frames", "UPDATE {t} SET is_complete = FALSE"),
     (
@@ -137,6 +142,45 @@ def test_mutation_is_found(lake, rule, table, mutation):
 def test_mutations_cover_the_rules():
     """No rule goes without a mutation that it must find."""
     assert {rule for rule, _, _ in MUTATIONS} == {rule.id for rule in RULES}
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "rule", "passes"),
+    [
+        (10.0, SyncRules().align["gnss"], True),
+        (1.0, SyncRules().align["gnss"], True),
+        (0.4, SyncRules().align["gnss"], True),
+        (0.4, AlignRule("linear", max_gap_ns=5_000_000_000, max_error_ns=2_000_000_000), False),
+    ],
+)
+def test_sync_error_is_judged_by_what_the_stream_can_do(lake, rate_hz, rule, passes):
+    """A GNSS of 1 Hz between frames of 10 Hz is no fault; fixes a second late called ok are one.
+
+    Where the alignment keeps to the tolerance, what is too far is not ok, and breaks no rule.
+    """
+    instants = START_NS + np.arange(100) * STEP_NS
+    fixes = START_NS + (np.arange(1 + 10 * rate_hz) * (1e9 / rate_hz)).astype(np.int64)
+    aligned = align(instants, Stream(fixes), rule=rule)
+    frames = [
+        {
+            **ROWS["silver.frames"][0],
+            "t_ns": int(instants[i]),
+            "camera_data_offset": 1000 * i,
+            "gnss_state": str(aligned.state[i]),
+            "gnss_t_ns": int(aligned.t_ns[i]),
+            "gnss_sync_error_ns": int(aligned.sync_error_ns[i]),
+            "ingest_date": DAY,
+        }
+        for i in range(len(instants))
+    ]
+    table = pa.Table.from_pylist(frames, schema=TABLES["silver.frames"].schema)
+    lake.execute("DELETE FROM silver.frames")
+    lake.register("incoming", table)
+    lake.execute("INSERT INTO silver.frames SELECT * FROM incoming")
+    lake.unregister("incoming")
+    assert (aligned.state == "ok").any()
+    assert np.abs(aligned.sync_error_ns).max() > 4e8 or rate_hz > 1
+    assert (("SYN001", "silver.frames") not in _failures(lake, ["silver.frames"])) == passes
 
 
 def test_empty_tables_are_judged(lake):
