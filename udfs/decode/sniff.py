@@ -24,6 +24,15 @@ _DBC_SECTION = re.compile(
 _DBC_SURE = re.compile(
     rb"^[ \t]*(BU_[ \t]*:|BO_[ \t]+\d+[ \t]+\w+[ \t]*:|BS_[ \t]*:)", re.MULTILINE
 )
+_PACKED = {
+    b"PK\x03\x04": "zip",
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\x00": "xz",
+    b"BZh": "bzip2",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+}
+_TAR = slice(257, 262)
 _ASC_LOG = re.compile(rb"\A\s*(date [A-Z][a-z]{2} |base (hex|dec)\b|// version \d)", re.IGNORECASE)
 
 
@@ -71,6 +80,10 @@ def _from_magic(head: bytes, uri: str) -> Sniffed | None:
         raise _unsupported(f"MDF version {head[_MDF_VERSION].decode('latin-1').strip()}", uri)
     if head.startswith(b"LOGG"):
         raise _unsupported("Vector BLF log", uri)
+    packed = next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
+    if packed or head[_TAR] == b"ustar":
+        # What an archive holds may lead anywhere: none is ever opened.
+        raise _unsupported(f"{packed or 'tar'} archive: unpack it before the upload", uri)
     return None
 
 

@@ -557,6 +557,16 @@ def test_18_a_bad_payload_is_a_row_with_place_and_first_bytes():
     assert bytes(data[bad.offset :][: len(bad.first_bytes)]) == bad.first_bytes
 
 
+def test_22_repeated_messages_are_all_kept():
+    """Fault 22: the same message, or the same time, twice is two rows: nobody declared them one."""
+    once = message_record(1, 7, 1000, cdr_number(7))
+    body = DEFINED + once + once + message_record(1, 8, 1000, cdr_number(8)) + once
+    account = account_of(file_of(chunk_record(body)))
+    assert [row["number"] for row in account.rows] == [7, 7, 8, 7]
+    assert {row["log_time_ns"] for row in account.rows} == {1000}
+    assert account.codes == set()
+
+
 def test_23_an_attachment_name_is_escaped_and_its_checksum_verified():
     """Fault 23: a name is metadata, shown escaped; a damaged attachment is said to be."""
     out = io.BytesIO()

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import io
+import lzma
 import os
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from contracts.errors import DecodeError, UnsupportedFormatError
 from udfs.decode.recording import index_recording, iter_table_groups
@@ -167,6 +174,32 @@ def test_known_formats_without_a_reader_say_so(head):
     with pytest.raises(UnsupportedFormatError) as caught:
         sniff(BytesSource(head))
     assert caught.value.code == "UNSUPPORTED_FORMAT"
+
+
+@pytest.mark.parametrize("pack", ["zip", "tar", "tar.gz", "gzip", "bzip2", "xz", "zstd"])
+def test_archives_are_refused_unopened(tmp_path, pack):
+    """Fault 24: no archive is opened, so that none of its links and paths leads anywhere."""
+    target = tmp_path / "outside.mf4"
+    data = b"MDF     4.10    " + bytes(100)
+    if pack == "zip":
+        with zipfile.ZipFile(tmp_path / pack, "w") as archive:
+            archive.writestr("../outside.mf4", data)
+    elif pack.startswith("tar"):
+        with tarfile.open(tmp_path / pack, "w:gz" if pack == "tar.gz" else "w") as archive:
+            link = tarfile.TarInfo("drive.mf4")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(link)
+            away = tarfile.TarInfo("../outside.mf4")
+            away.size = len(data)
+            archive.addfile(away, io.BytesIO(data))
+    else:
+        packers = {"gzip": gzip, "bzip2": bz2, "xz": lzma, "zstd": zstandard}
+        (tmp_path / pack).write_bytes(packers[pack].compress(data))
+    with pytest.raises(UnsupportedFormatError, match="unpack it") as caught:
+        index_recording(open_source(str(tmp_path / pack)))
+    assert caught.value.code == "UNSUPPORTED_FORMAT"
+    assert not target.exists()
+    assert [path.name for path in tmp_path.iterdir()] == [pack]
 
 
 def test_a_definition_is_no_recording():
