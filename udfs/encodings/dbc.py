@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EXTENDED = 1 << 32
 """Added to a 29-bit id to make a key, so that it never equals an 11-bit one."""
+_NO_SELECTOR = "a multiplexer that is not defined"
 _NO_MESSAGE = 0xC0000000  # VECTOR__INDEPENDENT_SIG_MSG holds signals that no frame carries
 _PGN_MASK_PDU1 = 0x3FF0000
 _PGN_MASK_PDU2 = 0x3FFFF00
@@ -198,7 +199,7 @@ def _signal(signal: Signal) -> SignalDefinition:
         offset=float(signal.offset),
         unit=signal.unit or "",
         choices=choices,
-        selector=signal.multiplexer_signal or "",
+        selector=signal.multiplexer_signal or (_NO_SELECTOR if signal.multiplexer_ids else ""),
         selected_by=tuple(signal.multiplexer_ids or ()),
     )
 

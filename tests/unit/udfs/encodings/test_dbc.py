@@ -207,6 +207,33 @@ def test_a_duplicate_id_is_said_and_the_first_kept():
     assert definition.message_for(1, is_extended=False).name == "First"
 
 
+def test_a_signal_without_its_multiplexer_is_said_and_left_out():
+    """Fault 34: nobody can say when it is there; the other signals of the message decode."""
+    text = (
+        f'{HEAD}BO_ 1 Part: 2 ECU\n SG_ Lost m2 : 0|8@1+ (1,0) [0|0] "" ECU\n'
+        ' SG_ Kept : 8|8@1+ (1,0) [0|0] "" ECU\n'
+    )
+    definition = parse_dbc(text.encode())
+    decoded = decode_frames(frames_of([(1, False, b"\2\7", 0)]), {0: [definition]})
+    assert [finding.code for finding in definition.findings] == ["MISSING_MULTIPLEXER"]
+    assert by_frame(decoded) == {0: {"Kept": (7.0, 7, None)}}
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 8])
+def test_a_wrong_length_code_costs_the_signals_behind_it(length):
+    """Fault 34: a frame shorter than its message has the signals that are there, and is counted."""
+    text = (
+        f'{HEAD}BO_ 1 Two: 3 ECU\n SG_ A : 0|8@1+ (1,0) [0|0] "" ECU\n'
+        ' SG_ B : 8|16@1+ (1,0) [0|0] "" ECU\n'
+    )
+    frame = (1, False, b"\5\6\1\1\1\1\1\1"[:length], 0)
+    decoded = decode_frames(frames_of([frame]), {0: [parse_dbc(text.encode())]})
+    found = {name: value for name, (value, _, _) in by_frame(decoded).get(0, {}).items()}
+    expected = {"A": 5.0} if length else {}
+    assert found == expected | ({"B": 262.0} if length >= 3 else {})
+    assert decoded.short == ({"Two": 1} if length < 3 else {})
+
+
 def test_text_that_is_no_dbc_is_refused():
     """A definition that does not parse is an error with a reason."""
     with pytest.raises(DecodeError, match="BAD_DEFINITION"):
