@@ -6,8 +6,9 @@ Source: Vector DBC file format; SAE J1939-21 for parameter group numbers.
 from __future__ import annotations
 
 import functools
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 EXTENDED = 1 << 32
 """Added to a 29-bit id to make a key, so that it never equals an 11-bit one."""
 _NO_SELECTOR = "a multiplexer that is not defined"
+_MESSAGE = re.compile(r"^[ \t]*BO_[ \t]+(\d+)", re.MULTILINE)
+_SIGNAL = re.compile(r"^[ \t]*SG_[ \t]+(\w+)[ \t]+(m\d+M?|M)[ \t]*:", re.MULTILINE)
+_EXTENDED_SELECTION = re.compile(r"^[ \t]*SG_MUL_VAL_[ \t]+(\d+)[ \t]+(\w+)", re.MULTILINE)
 _NO_MESSAGE = 0xC0000000  # VECTOR__INDEPENDENT_SIG_MSG holds signals that no frame carries
 _PGN_MASK_PDU1 = 0x3FF0000
 _PGN_MASK_PDU2 = 0x3FFFF00
@@ -110,12 +114,14 @@ def parse_dbc(data: bytes) -> BusDefinition:
         text = data.decode("cp1252", "replace")
     findings: list[Finding] = []
     database = _loaded(text, findings)
+    unselected = _unselected(text)
     messages: dict[int, MessageDefinition] = {}
     groups: dict[int, MessageDefinition] = {}
     for message in database.messages:
         if message.frame_id == _NO_MESSAGE & 0x1FFFFFFF and "INDEPENDENT" in message.name:
             continue
-        made = _message(message)
+        key_in_text = message.frame_id | message.is_extended_frame << 31
+        made = _message(message, unselected.get(key_in_text, frozenset()))
         key = made.can_id + EXTENDED * made.is_extended
         if key in messages:
             what = f"messages {messages[key].name} and {made.name} share the id {made.can_id:#x}"
@@ -155,8 +161,25 @@ def _database(text: str, *, strict: bool) -> Database:
     return database
 
 
-def _message(message: Message) -> MessageDefinition:
+def _unselected(text: str) -> dict[int, frozenset[str]]:
+    """By message id as written, its multiplexed signals if it has no multiplexer.
+
+    cantools takes them for signals that are always there.
+    """
+    found = {}
+    selected = set(_EXTENDED_SELECTION.findall(text))
+    parts = _MESSAGE.split(text)
+    for number, block in zip(parts[1::2], parts[2::2], strict=True):
+        roles = dict(_SIGNAL.findall(block))
+        if "M" not in roles.values():
+            found[int(number)] = frozenset(name for name in roles if (number, name) not in selected)
+    return found
+
+
+def _message(message: Message, unselected: Collection[str]) -> MessageDefinition:
     signals = {signal.name: _signal(signal) for signal in message.signals}
+    for name in signals.keys() & set(unselected):
+        signals[name] = attrs.evolve(signals[name], selector=_NO_SELECTOR)
     return MessageDefinition(
         name=message.name,
         can_id=message.frame_id,
@@ -199,7 +222,7 @@ def _signal(signal: Signal) -> SignalDefinition:
         offset=float(signal.offset),
         unit=signal.unit or "",
         choices=choices,
-        selector=signal.multiplexer_signal or (_NO_SELECTOR if signal.multiplexer_ids else ""),
+        selector=signal.multiplexer_signal or "",
         selected_by=tuple(signal.multiplexer_ids or ()),
     )
 
