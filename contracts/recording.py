@@ -207,6 +207,23 @@ class MessageGroup:
     conflicts: Mapping[int, int] = attrs.field(factory=dict)
 
 
+@attrs.frozen
+class TimeOrder:
+    """Log times of one channel in some consecutive units, in file order.
+
+    Attributes:
+        position: Where the first of the units is, to put the parts of a recording in order.
+        backward: Messages whose log time lies before that of the one before.
+        largest_step_ns: How far the farthest of them lies before it.
+    """
+
+    position: int
+    first_ns: int
+    last_ns: int
+    backward: int
+    largest_step_ns: int
+
+
 @attrs.frozen(eq=False)
 class TableGroup:
     """What decode yields: rows by table (without `silver.`), the ledger, and the bad messages.
@@ -221,4 +238,5 @@ class TableGroup:
     bad: tuple[BadMessage, ...] = ()
     rows_by_channel: Mapping[int, int] = attrs.field(factory=dict)
     undecoded_by_channel: Mapping[int, int] = attrs.field(factory=dict)
+    order_by_channel: Mapping[int, TimeOrder] = attrs.field(factory=dict)
     conflicts: Mapping[int, int] = attrs.field(factory=dict)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import attrs
 
 from contracts.errors import ContractViolation
+from contracts.limits import LIMITS
 from contracts.recording import RecordingIndex
 from spark_jobs.ingest_decode import Counts
 
@@ -80,6 +81,13 @@ def balance_of(index: RecordingIndex, counts: Counts) -> Balance:
         reasons["TOPIC_QUARANTINED"] = what
     if total.bad:
         reasons["BAD_MESSAGES"] = f"{total.bad} messages would not decode"
+    flags = {finding.code for finding in index.findings if not finding.loses}
+    backward, step_ns = total.steps_back()
+    if backward > LIMITS.backward_time_share * (total.written + total.bad):
+        what = f"{backward} messages are older than the one before, by up to {step_ns / 1e9:g} s"
+        reasons["LOG_TIME_BACKWARD"] = what
+    elif backward:
+        flags.add("LOG_TIME_BACKWARD")
     offsets = [finding.offset for finding in losing if finding.offset is not None]
     if not offsets and index.format != "rosbag2_db3":  # whose ranges are rows
         offsets = [offset for offset, _, _ in ranges]
@@ -92,7 +100,7 @@ def balance_of(index: RecordingIndex, counts: Counts) -> Balance:
         reason_code=next(iter(reasons), ""),
         reason=_in_words(f"{code}: {text}" for code, text in reasons.items()),
         fault_offset=min(offsets, default=None),
-        flags=tuple(sorted({finding.code for finding in index.findings if not finding.loses})),
+        flags=tuple(sorted(flags)),
     )
 
 

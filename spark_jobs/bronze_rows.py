@@ -57,7 +57,7 @@ def recordings_table(taken: Iterable[Taken], *, common: Mapping[str, Any]) -> pa
                 "messages_lost": item.balance.lost,
                 "integrity": item.index.integrity,
                 "outcome": item.balance.outcome,
-                "flags": sorted({finding.code for finding in item.index.findings}),
+                "flags": sorted({f.code for f in item.index.findings} | {*item.balance.flags}),
                 "software_version": _stated(item.index, "software_version"),
                 "calibration_version": _stated(item.index, "calibration_version"),
                 **common,

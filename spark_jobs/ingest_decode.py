@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import itertools
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from contracts.errors import DecodeError, PlatformError
 from contracts.limits import LIMITS
-from contracts.recording import BadMessage, LedgerEntry, TableGroup
+from contracts.recording import BadMessage, LedgerEntry, TableGroup, TimeOrder
 from contracts.tables import SILVER_KINDS, TABLES
 from spark_jobs.guard import ATTEMPTS, Bounds, guarded
 from spark_jobs.index_codec import unpack_index
@@ -82,6 +83,8 @@ class Counts:
     """Channel → [written, bad, first log time, last log time]."""
     undecoded: dict[int, int] = attrs.field(factory=dict)
     """Channel → messages whose payload would not decode."""
+    order: dict[int, list[TimeOrder]] = attrs.field(factory=dict)
+    """Channel → how its log times run, part by part of the recording."""
     conflicts: dict[int, int] = attrs.field(factory=dict)
     """Channel → offset of the first unit that defines it anew, differently."""
 
@@ -101,8 +104,20 @@ class Counts:
             mine[3] = max((t for t in (mine[3], last) if t is not None), default=None)
         for channel, count in other.undecoded.items():
             self.undecoded[channel] = self.undecoded.get(channel, 0) + count
+        for channel, parts in other.order.items():
+            self.order.setdefault(channel, []).extend(parts)
         for channel, offset in other.conflicts.items():
             self.conflicts[channel] = min(offset, self.conflicts.get(channel, offset))
+
+    def steps_back(self) -> tuple[int, int]:
+        """Messages older than the one before them in their channel, and the largest step in ns."""
+        count = largest = 0
+        for parts in self.order.values():
+            parts.sort(key=lambda part: part.position)
+            seams = [one.last_ns - other.first_ns for one, other in itertools.pairwise(parts)]
+            count += sum(part.backward for part in parts) + sum(step > 0 for step in seams)
+            largest = max([largest, *seams, *(part.largest_step_ns for part in parts)])
+        return count, largest
 
     def spoiled_channels(self) -> frozenset[int]:
         """Channels of which more messages would not decode than may be."""
@@ -345,7 +360,13 @@ def _decode_split(
 def _take(group: TableGroup, counts: Counts, writers: _Writers, context: Any) -> None:
     """Write the rows of a group and count its messages."""
     counts.add_ledger(group.ledger)
-    counts.add(Counts(undecoded=dict(group.undecoded_by_channel), conflicts=dict(group.conflicts)))
+    counts.add(
+        Counts(
+            undecoded=dict(group.undecoded_by_channel),
+            order={channel: [one] for channel, one in group.order_by_channel.items()},
+            conflicts=dict(group.conflicts),
+        )
+    )
     for channel, written in group.rows_by_channel.items():
         counts.add(Counts(channels={channel: [written, 0, None, None]}))
     for message in group.bad:
@@ -440,7 +461,11 @@ def _counts_of(value: Mapping[str, Any]) -> Counts:
     by_channel = ("channels", "undecoded", "conflicts")
     numbered = {name: {int(key): one for key, one in value[name].items()} for name in by_channel}
     quarantined = {code: tuple(first) for code, first in value["quarantined"].items()}
-    return Counts(**{**value, **numbered, "quarantined": quarantined})
+    order = {
+        int(channel): [TimeOrder(**one) for one in parts]
+        for channel, parts in value["order"].items()
+    }
+    return Counts(**{**value, **numbered, "quarantined": quarantined, "order": order})
 
 
 def _text(data: bytes | pa.Buffer) -> str:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import attrs
 import polars as pl
 import pytest
-from mcap.writer import Writer
+from mcap.writer import CompressionType, Writer
 
 from contracts.errors import ContractViolation, PlatformError
 from spark_jobs.balance import balance_of
@@ -214,6 +214,31 @@ def test_topic_with_too_many_bad_messages_is_quarantined(spark, lake, landing, m
     assert read_arrow(lake, "bronze.bad_messages").num_rows == 3
     (landing / "good.mcap").write_bytes(mcap_bytes(first=8000, messages=10))
     assert take(spark, lake).outcomes == {"ACCEPTED": 1}
+
+
+def test_times_that_run_backward_are_said_in_whatever_task_they_come(
+    spark, lake, landing, monkeypatch
+):
+    """Fault 20: rows keep their order; one old message in many is a flag, more make it PARTIAL."""
+    monkeypatch.setattr("spark_jobs.ingest_decode.TASK_BYTES", 60_000)
+    for name, old in (("few", {2000}), ("many", {300, 900, 2000, 2500})):
+        out = io.BytesIO()
+        writer = Writer(out, chunk_size=20_000, compression=CompressionType.NONE)
+        writer.start()
+        schema = writer.register_schema(f"pkg/msg/{name}", "ros2msg", b"int64 number\n")
+        channel = writer.register_channel("/n", "cdr", schema)
+        for i in range(3000):
+            data = b"\0\1\0\0" + i.to_bytes(8, "little")
+            log_time = 1_000_000_000 + (i - 1500 * (i in old)) * 1000
+            writer.add_message(channel, log_time, data, 1, i)
+        writer.finish()
+        (landing / f"{name}.mcap").write_bytes(out.getvalue())
+    assert take(spark, lake).outcomes == {"ACCEPTED": 1, "PARTIAL": 1}
+    found = uploads(lake)
+    assert found["few.mcap"]["flags"] == ["LOG_TIME_BACKWARD"]
+    assert found["many.mcap"]["reason_code"] == "LOG_TIME_BACKWARD"
+    assert "4 messages are older" in found["many.mcap"]["reason"]
+    assert found["many.mcap"]["lost_messages"] == 0
 
 
 @pytest.mark.parametrize("in_chunk", [True, False])

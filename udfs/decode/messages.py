@@ -23,6 +23,7 @@ from contracts.recording import (
     RecordingIndex,
     Schema,
     TableGroup,
+    TimeOrder,
 )
 from contracts.tables import MESSAGE_COLUMNS, TABLES, message_table_schema
 from udfs.decode.context import DecodeContext
@@ -135,9 +136,12 @@ class _Decoder:
         bad = list(group.bad)
         written: dict[int, int] = {}
         undecoded: dict[int, int] = {}
+        order: dict[int, TimeOrder] = {}
         ledger = _Ledger(group.ledger)
         for batch in group.batches:
             plan = self._plan(batch.channel_id)
+            if len(batch.log_time_ns):
+                order[batch.channel_id] = _time_order(batch, position=group.ledger[0].offset)
             rows, index, bad_payloads = self._rows(plan, batch)
             if rows.num_rows:
                 tables.append((plan.table, rows))
@@ -150,7 +154,7 @@ class _Decoder:
             bad += _bad_messages(plan, batch, bad_payloads[:MAX_BAD_ROWS])
         entries = ledger.entries(skips=selection is not None)
         return TableGroup(
-            tuple(tables), entries, tuple(bad), written, undecoded, conflicts=group.conflicts
+            tuple(tables), entries, tuple(bad), written, undecoded, order, group.conflicts
         )
 
     def _plan(self, channel_id: int) -> ChannelPlan:
@@ -295,6 +299,18 @@ class _Ledger:
                 )
             )
         return tuple(entries)
+
+
+def _time_order(batch: MessageBatch, *, position: int) -> TimeOrder:
+    times = batch.log_time_ns
+    steps = times[:-1] - times[1:]
+    return TimeOrder(
+        position=position,
+        first_ns=int(times[0]),
+        last_ns=int(times[-1]),
+        backward=int(np.count_nonzero(steps > 0)),
+        largest_step_ns=max(int(steps.max(initial=0)), 0),
+    )
 
 
 def _decoded(decoder: PayloadDecoder, batch: MessageBatch) -> Decoded:

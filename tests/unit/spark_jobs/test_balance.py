@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from contracts.errors import ContractViolation
-from contracts.recording import Channel, Finding, LedgerEntry, RecordingIndex
+from contracts.recording import Channel, Finding, LedgerEntry, RecordingIndex, TimeOrder
 from spark_jobs.balance import balance_of
 from spark_jobs.ingest_decode import Counts
 
@@ -105,6 +105,25 @@ def test_topic_with_too_many_bad_messages_is_named(bad, code):
     assert (found.outcome, found.reason_code) == ("PARTIAL", code)
     assert (found.written, found.bad, found.lost) == (1000 - bad, bad, 0)
     assert ("/gnss" in found.reason) == (code == "TOPIC_QUARANTINED")
+
+
+@pytest.mark.parametrize(
+    ("written", "outcome", "flags"),
+    [(3000, "ACCEPTED", ("LOG_TIME_BACKWARD",)), (2999, "PARTIAL", ())],
+)
+def test_times_that_run_backward_are_counted_over_all_parts(written, outcome, flags):
+    """Fault 20: up to one message in a thousand it is a flag, above that the recording is PARTIAL.
+
+    A step between two parts, which other tasks have decoded, counts as one within.
+    """
+    counts = counts_of(written)
+    parts = [TimeOrder(900, 40, 90, 1, 7), TimeOrder(10, 0, 50, 1, 5)]
+    for part in parts:
+        counts.add(Counts(order={3: [part]}))
+    found = balance_of(index_of(written), counts)
+    assert (found.outcome, found.flags, found.lost) == (outcome, flags, 0)
+    assert found.reason_code == ("LOG_TIME_BACKWARD" if outcome == "PARTIAL" else "")
+    assert counts.steps_back() == (3, 10)
 
 
 def test_quarantined_bytes_outside_the_units_count():

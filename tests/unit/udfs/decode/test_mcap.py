@@ -557,6 +557,21 @@ def test_18_a_bad_payload_is_a_row_with_place_and_first_bytes():
     assert bytes(data[bad.offset :][: len(bad.first_bytes)]) == bad.first_bytes
 
 
+def test_20_messages_keep_the_order_of_the_file():
+    """Fault 20: messages that are older than those before stay where they are, and are counted."""
+    times = [1000, 1003, 1001, 1002, 900, 1004]
+    body = DEFINED + b"".join(
+        message_record(1, i, log_time, cdr_number(i)) for i, log_time in enumerate(times)
+    )
+    source = BytesSource(file_of(chunk_record(body)))
+    (group,) = iter_table_groups(source, index_recording(source), context=CONTEXT)
+    ((_, rows),) = group.tables
+    assert rows.column("log_time_ns").to_pylist() == times
+    order = group.order_by_channel[1]
+    assert (order.first_ns, order.last_ns) == (1000, 1004)
+    assert (order.backward, order.largest_step_ns) == (2, 102)
+
+
 def test_22_repeated_messages_are_all_kept():
     """Fault 22: the same message, or the same time, twice is two rows: nobody declared them one."""
     once = message_record(1, 7, 1000, cdr_number(7))
