@@ -22,6 +22,7 @@ from contracts.errors import ContractViolation, PlatformError
 from drivelake.environment import load_settings
 
 USAGE = 2
+USAGE_CODES = frozenset({"SQL", "UNKNOWN_TABLE", "USAGE"})
 INTERRUPTED = 130
 WITH_LOSS = 3
 """Exit code of an ingest that is done, but could not take all there was (as in `mcap recover`)."""
@@ -49,6 +50,7 @@ def main() -> None:
 
     Ctrl-C and SIGTERM end it in order, with what it started; exit code 130 and 143.
     """
+    signalled = 0
     with _interrupts() as signal_number:
         try:
             code = app(standalone_mode=False)
@@ -57,32 +59,39 @@ def main() -> None:
             code = USAGE
         except (typer.Abort, KeyboardInterrupt):
             code = INTERRUPTED
-        except ContractViolation as error:
-            err.print(f"drivelake: {error}", style="red", markup=False, highlight=False)
-            code = USAGE if error.code in {"SQL", "UNKNOWN_TABLE", "USAGE"} else 1
         except (PlatformError, OSError) as error:
-            err.print(f"drivelake: {error}", style="red", markup=False, highlight=False)
-            code = 1
+            # a library that a signal stops may say so by an error of its own
+            code = INTERRUPTED if (signalled := signal_number()) else _failure(error)
         if code == INTERRUPTED:  # Typer's own word for it too
             err.print("drivelake: stopped; run the same command again to carry on", style="red")
-            code = 128 + signal_number()
+            code = 128 + (signalled or signal_number() or signal.SIGINT)
     sys.exit(code or 0)
+
+
+def _failure(error: Exception) -> int:
+    """Say what went wrong; the exit code."""
+    err.print(f"drivelake: {error}", style="red", markup=False, highlight=False)
+    is_usage = isinstance(error, ContractViolation) and error.code in USAGE_CODES
+    return USAGE if is_usage else 1
 
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], int]]:
-    """Within the block SIGTERM interrupts as Ctrl-C does; gives the number of the first signal.
+    """Within the block SIGTERM interrupts as Ctrl-C does; gives the next signal's number, or 0.
 
     The number comes from the interpreter, because Dagster sets handlers of its own during a run.
     """
     reader, writer = os.pipe()
+    os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def number() -> int:
-        os.write(writer, bytes([signal.SIGINT]))  # if none came
-        return os.read(reader, 1)[0]
+        try:
+            return os.read(reader, 1)[0]
+        except BlockingIOError:
+            return 0
 
     try:
         yield number

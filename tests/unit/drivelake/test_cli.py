@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import attrs
@@ -12,6 +15,9 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from deltalake import write_deltalake
+
+from contracts.errors import PlatformError
+from drivelake import cli
 
 COMMANDS = ("demo", "up", "down", "ingest", "status", "sql", "tables", "simulate", "verify")
 
@@ -166,3 +172,19 @@ def test_every_command_has_an_example(call):
     """The help of each command ends in an example."""
     for command in COMMANDS:
         assert "Example:" in call(command, "--help").stdout, command
+
+
+def test_a_library_that_tells_a_signal_as_its_own_error_is_stopped_too(monkeypatch, capsys):
+    """DuckDB makes a RuntimeError of an interrupt, a step of it fails: still exit code 143."""
+
+    def interrupted(**_):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise PlatformError("Query interrupted") from None
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    with pytest.raises(SystemExit, match="143"):
+        cli.main()
+    assert "run the same command again" in capsys.readouterr().err
