@@ -366,5 +366,9 @@ def _decide(row: Row, item: UploadObject, found: Indexed, owners: Mapping[str, R
                 "recording_id": found.sha256,
                 "drive_id": item.drive_id or f"rec-{str(found.sha256)[:16]}",
             }
+    elif found.missing[0]:
+        names, total = found.missing
+        what = f"{len(names)} of {total} files of the bag are not there: {', '.join(names[:10])}"
+        row |= {"state": "PARTIAL", "reason_code": "SPLIT_MISSING", "reason": what}
     else:
         row |= {"state": "ACCEPTED"}

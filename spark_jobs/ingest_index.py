@@ -19,6 +19,7 @@ from spark_jobs.guard import ATTEMPTS, Bounds, guarded
 from spark_jobs.index_codec import pack_index, unpack_index
 from spark_jobs.readers import import_readers
 from spark_jobs.stage import pack, run_stage
+from spark_jobs.storage import filesystem_of
 
 TASK_BYTES = 256 << 20
 TASK_OBJECTS = 32
@@ -46,6 +47,7 @@ class Indexed:
         kind: As sniffed.
         format: As sniffed.
         fault: (reason code, words, byte offset) where it is not fit to be taken.
+        missing: Files that it names and that are not beside it, of how many.
         unreadable: Why the storage did not give it, which says nothing of its bytes.
         index: Packed index of a recording.
         plans: Where its channels go.
@@ -58,6 +60,7 @@ class Indexed:
     kind: str | None = None
     format: str | None = None
     fault: tuple[str, str, int | None] | None = None
+    missing: tuple[tuple[str, ...], int] = ((), 0)
     unreadable: str = ""
     index: bytes = attrs.field(default=b"", repr=False)
     plans: tuple[ChannelPlan, ...] = attrs.field(default=(), repr=False)
@@ -175,11 +178,27 @@ def _index_one(uri: str, storage_options: Mapping[str, str]) -> dict[str, Any]:
                 ]
             elif sniffed.kind == "bus_definition":
                 found["definition"] = _text_of(_whole(source))
+            elif sniffed.kind == "recording_metadata":
+                found["missing"] = _missing_files(_whole(source), uri, storage_options)
             elif sniffed.kind == "upload_manifest":
                 parse_manifest(_whole(source), uri=uri)
         except PlatformError as error:
             return _faulty(found, error)
     return found
+
+
+def _missing_files(
+    metadata: bytes, uri: str, storage_options: Mapping[str, str]
+) -> tuple[list[str], int]:
+    """Files of a bag that do not lie beside its metadata, and how many it has."""
+    from udfs.decode.rosbag2_metadata import split_files
+
+    names = split_files(metadata)
+    filesystem, path = filesystem_of(uri, storage_options=storage_options)
+    folder = path.rpartition("/")[0]
+    beside = filesystem.get_file_info([f"{folder}/{name}" for name in names])
+    there = {info.base_name for info in beside if info.is_file}
+    return [name for name in names if name not in there], len(names)
 
 
 def _whole(source: Any) -> bytes:
@@ -205,6 +224,7 @@ def _revived(item: dict[str, Any]) -> Indexed:
         kind=item.get("kind"),
         format=item.get("format"),
         fault=tuple(item["fault"]) if "fault" in item else None,
+        missing=(tuple(item["missing"][0]), item["missing"][1]) if "missing" in item else ((), 0),
         unreadable=item.get("unreadable", ""),
         index=base64.b64decode(item.get("index", "")),
         plans=tuple(

@@ -130,6 +130,21 @@ def test_storage_failure_fails_the_task(tmp_path, recordings):
     assert not [path for path in Path(tmp_path / "lake").rglob("*") if path.is_file()]
 
 
+def test_first_stage_looks_for_the_files_of_a_bag(tmp_path):
+    """Fault 33: the files that a bag's metadata names are looked for beside it, nowhere else."""
+    text = "rosbag2_bagfile_information:\n  version: 5\n  relative_file_paths:\n"
+    names = ["bag_0.db3", "bag_1.db3", "../../outside.db3"]
+    metadata = tmp_path / "bag" / "metadata.yaml"
+    metadata.parent.mkdir()
+    metadata.write_text(text + "".join(f"    - {name}\n" for name in names) + "  files: []\n")
+    (metadata.parent / "bag_0.db3").touch()
+    (tmp_path / "outside.db3").touch()
+    payload = json.dumps([[metadata.as_uri(), 1]]).encode()
+    (found,) = json.loads(index_task(payload, storage_options={}))
+    assert found["kind"] == "recording_metadata"
+    assert found["missing"] == [["bag_1.db3", "outside.db3"], 3]
+
+
 def test_first_stage_says_what_each_object_is(tmp_path):
     """Hash, kind and fault of every object, in one answer; a missing one is unreadable."""
     good, noise = tmp_path / "good", tmp_path / "noise"

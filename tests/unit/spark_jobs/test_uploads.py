@@ -58,6 +58,14 @@ def test_metadata_is_accepted_at_once(kind):
     assert (row["state"], needs_work(row)) == ("ACCEPTED", False)
 
 
+def test_bag_without_some_of_its_files_is_partial():
+    """Fault 33: metadata that names files which are not there says how many and which."""
+    (row,) = verdict(seen(kind="recording_metadata", missing=(("a_1.db3",), 3))).rows
+    assert (row["state"], row["reason_code"]) == ("PARTIAL", "SPLIT_MISSING")
+    assert "1 of 3 files" in row["reason"]
+    assert "a_1.db3" in row["reason"]
+
+
 def test_bus_definition_is_work():
     """A bus definition is accepted when it is registered, not before."""
     found = verdict(seen(kind="bus_definition"))
