@@ -324,7 +324,7 @@ def _new_row(item: UploadObject, found: Indexed, before: Sequence[Row], *, now_n
         "size_bytes": found.size_bytes if found.sha256 else item.size_bytes,
         "kind": found.kind,
         "format": found.format,
-        "flags": ["NAME_REUSE"] if others else [],
+        "flags": sorted({*found.flags, *(["NAME_REUSE"] if others else [])}),
         "first_seen_ns": min(
             (old["first_seen_ns"] for old in before if old["sha256"] in (None, found.sha256)),
             default=now_ns,

@@ -47,6 +47,7 @@ class Indexed:
         kind: As sniffed.
         format: As sniffed.
         fault: (reason code, words, byte offset) where it is not fit to be taken.
+        flags: What is not sound about it, though it is taken.
         missing: Files that it names and that are not beside it, of how many.
         unreadable: Why the storage did not give it, which says nothing of its bytes.
         index: Packed index of a recording.
@@ -60,6 +61,7 @@ class Indexed:
     kind: str | None = None
     format: str | None = None
     fault: tuple[str, str, int | None] | None = None
+    flags: tuple[str, ...] = ()
     missing: tuple[tuple[str, ...], int] = ((), 0)
     unreadable: str = ""
     index: bytes = attrs.field(default=b"", repr=False)
@@ -177,7 +179,9 @@ def _index_one(uri: str, storage_options: Mapping[str, str]) -> dict[str, Any]:
                     for number, table, schema, status in plans
                 ]
             elif sniffed.kind == "bus_definition":
-                found["definition"] = _text_of(_whole(source))
+                data = _whole(source)
+                found["definition"] = _text_of(data)
+                found["flags"] = _doubts(data) if sniffed.format == "dbc" else []
             elif sniffed.kind == "recording_metadata":
                 found["missing"] = _missing_files(_whole(source), uri, storage_options)
             elif sniffed.kind == "upload_manifest":
@@ -185,6 +189,13 @@ def _index_one(uri: str, storage_options: Mapping[str, str]) -> dict[str, Any]:
         except PlatformError as error:
             return _faulty(found, error)
     return found
+
+
+def _doubts(definition: bytes) -> list[str]:
+    """Codes of what is not sound in a DBC; DecodeError BAD_DEFINITION if it does not parse."""
+    from udfs.encodings.dbc import parse_dbc
+
+    return sorted({finding.code for finding in parse_dbc(definition).findings})
 
 
 def _missing_files(
@@ -224,6 +235,7 @@ def _revived(item: dict[str, Any]) -> Indexed:
         kind=item.get("kind"),
         format=item.get("format"),
         fault=tuple(item["fault"]) if "fault" in item else None,
+        flags=tuple(item.get("flags", ())),
         missing=(tuple(item["missing"][0]), item["missing"][1]) if "missing" in item else ((), 0),
         unreadable=item.get("unreadable", ""),
         index=base64.b64decode(item.get("index", "")),

@@ -12,7 +12,7 @@ _ALWAYS = (
     "udfs.decode.ros1bag",
     "udfs.decode.rosbag2",
 )
-_MDF_SUFFIXES = (".mf4", ".mdf", ".dat")
+_MDF_SUFFIXES = {"mf4", "mdf", "dat"}
 
 
 def import_readers(uris: Iterable[str]) -> None:
@@ -23,8 +23,10 @@ def import_readers(uris: Iterable[str]) -> None:
     """
     for name in _ALWAYS:
         importlib.import_module(name)
-    if any(uri.lower().endswith(_MDF_SUFFIXES) for uri in uris):
+    suffixes = {uri.lower().rpartition(".")[2] for uri in uris}
+    if suffixes & _MDF_SUFFIXES:
         importlib.import_module("udfs.decode.mdf4")
+    if suffixes & {*_MDF_SUFFIXES, "dbc"}:
         _import_cantools()
 
 

@@ -130,6 +130,25 @@ def test_storage_failure_fails_the_task(tmp_path, recordings):
     assert not [path for path in Path(tmp_path / "lake").rglob("*") if path.is_file()]
 
 
+def test_first_stage_reads_bus_definitions(tmp_path):
+    """Fault 34: a DBC that does not parse is refused, one that is not sound is flagged."""
+    head = 'VERSION ""\nNS_ :\nBS_:\nBU_: E\n'
+    signal = ' SG_ {} : {}|8@1+ (1,0) [0|0] "" E\n'
+    texts = {
+        "sound": f"{head}BO_ 1 A: 2 E\n{signal.format('A', 0)}{signal.format('B', 8)}",
+        "overlap": f"{head}BO_ 1 A: 2 E\n{signal.format('A', 0)}{signal.format('B', 4)}",
+        "broken": f"{head}BO_ 1 A: 2 E\n SG_ what is this\n",
+    }
+    paths = [tmp_path / name for name in texts]
+    for path in paths:
+        path.write_text(texts[path.name])
+    payload = json.dumps([[path.as_uri(), 1] for path in paths]).encode()
+    sound, overlap, broken = json.loads(index_task(payload, storage_options={}))
+    assert (sound["flags"], overlap["flags"]) == ([], ["UNSOUND_LAYOUT"])
+    assert "fault" not in overlap
+    assert broken["fault"][0] == "BAD_DEFINITION"
+
+
 def test_first_stage_looks_for_the_files_of_a_bag(tmp_path):
     """Fault 33: the files that a bag's metadata names are looked for beside it, nowhere else."""
     text = "rosbag2_bagfile_information:\n  version: 5\n  relative_file_paths:\n"
