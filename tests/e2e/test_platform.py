@@ -8,9 +8,14 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import pytest
+
+from assets.checks import SUITE_CHECK
+from contracts.tables import LAYERS, TABLES
+from quality.evaluate import rules_for
 
 pytestmark = pytest.mark.e2e
 SCRIPT = str(Path(sys.executable).parent / "drivelake")
@@ -143,30 +148,69 @@ def test_jdbc_answers_the_same(platform, run_of_upload):
     assert str(json.loads(over_connect.stdout)[0]["n"]) in done.stdout
 
 
-@pytest.mark.browser
-def test_pages_show_graph_asset_and_run(platform, run_of_upload, tmp_path):
-    """The asset graph, an asset with plot and checks, and the run render in a real browser."""
+@pytest.fixture
+def page(platform):
+    """A page of a real browser."""
     if CHROMIUM is None:
         pytest.skip("notyet: no chromium on this machine")
     from playwright.sync_api import sync_playwright
 
-    base = f"http://127.0.0.1:{platform['settings'].dagster_port}"
-    folder = Path(os.environ.get("DRIVELAKE_SCREENSHOTS") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    pages = {
-        "asset-graph": ("/asset-groups", "silver"),
-        "asset": ("/assets/silver/frames?view=overview", "Latest check results"),
-        "run": (f"/runs/{run_of_upload['runId']}", run_of_upload["runId"][:8]),
-    }
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
         )
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        for name, (path, text) in pages.items():
-            page.goto(base + path, wait_until="domcontentloaded")
-            page.get_by_text(text).first.wait_for(timeout=60_000)
-            page.wait_for_timeout(3_000)
-            page.screenshot(path=folder / f"{name}.png")
-            assert (folder / f"{name}.png").stat().st_size > 20_000, name
+        yield browser.new_page(
+            base_url=f"http://127.0.0.1:{platform['settings'].dagster_port}",
+            viewport={"width": 1600, "height": 900},
+        )
         browser.close()
+
+
+@pytest.mark.browser
+def test_pages_show_graph_asset_and_run(page, run_of_upload, tmp_path):
+    """The graph, an asset's plot and checks, and the run with its steps render in a browser.
+
+    `DRIVELAKE_SCREENSHOTS=docs/images` renews the pictures of the documents.
+    """
+    folder = Path(os.environ.get("DRIVELAKE_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def shows(path, *texts):
+        page.goto(path, wait_until="domcontentloaded")
+        for text in texts:
+            page.get_by_text(text, exact=True).first.wait_for(timeout=60_000)
+
+    def keep(name):
+        page.wait_for_timeout(2_000)  # graphs move into place
+        page.screenshot(path=folder / f"{name}.png")
+
+    groups = quote(
+        ",".join(f"global@global:{layer}" for layer in ("raw", *LAYERS, "model", "edge"))
+    )
+    shows("/asset-groups", "Hide navigation")
+    page.get_by_text("Hide navigation").click()
+    shows(f"/asset-groups?expanded={groups}", "landing", "catalogue", "messages", "sync", "release")
+    keep("asset-graph")
+
+    shows("/assets/silver/frames?view=events", "frames/sync_errors")
+    page.get_by_text("[Show Markdown]").first.click()
+    picture = page.get_by_role("img").and_(page.locator("[src^='data:image/png;base64,']"))
+    picture.wait_for(timeout=60_000)
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+    keep("asset-page")
+
+    checks = [rule.check_name for rule, _ in rules_for(TABLES["silver.frames"])]
+    assert len(checks) >= 5
+    shows("/assets/silver/frames?view=checks", SUITE_CHECK, *checks, "Passed")
+    assert page.get_by_text("Succeeded").count() == len(checks) + 1
+    keep("asset-checks")
+
+    shows(
+        f"/runs/{run_of_upload['runId']}",
+        "Success",
+        "landing_sensor",
+        "RUN_SUCCESS",
+        "ingest",
+        "clocks",
+    )
+    keep("run-page")
