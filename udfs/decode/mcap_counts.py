@@ -26,13 +26,14 @@ def inspect_units(source: Source, scan: Scan, summary: Summary | None) -> None:
     id: where the first unit that names a channel holds none, its word is taken.
     """
     promised = {channel.id for channel in summary.channels} if summary else set()
-    looked_for: set[int] = set()
+    settled: set[int] = set()
     for position, unit in enumerate(scan.units):
-        named = unit.channel_counts.keys() - looked_for
+        named = unit.channel_counts.keys() - settled
         new = {one for one in named if not scan.is_defined(one, before=unit.offset)}
         if new or (not unit.channel_counts and unit.message_count != 0):
             scan.units[position] = _counted(source, scan, unit)
-            looked_for |= new & promised
+            settled |= new & promised
+        settled |= named - new
 
 
 def _counted(source: Source, scan: Scan, unit: Unit) -> Unit:
