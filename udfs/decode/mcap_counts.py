@@ -13,7 +13,7 @@ import numpy as np
 from contracts.errors import DecodeError, PlatformError
 from contracts.recording import Finding, LedgerEntry, Source, Unit
 from udfs.decode import mcap_records as rec
-from udfs.decode.mcap_chunk import load_unit, messages_of
+from udfs.decode.mcap_chunk import indexed_offsets, load_unit, messages_of
 from udfs.decode.mcap_scan import Scan
 from udfs.decode.mcap_summary import Summary
 from udfs.decode.mcap_walk import MAX_TIME_NS
@@ -40,7 +40,7 @@ def _counted(source: Source, scan: Scan, unit: Unit) -> Unit:
     """The unit with the counts and times of the messages that are in it."""
     try:
         data, in_chunk = load_unit(source, unit, np.empty(unit.uncompressed_size or 0, np.uint8))
-        found = messages_of(data)
+        found = messages_of(data, indexed_offsets(source, unit) if in_chunk else None)
     except PlatformError:
         return unit  # the same damage is met, and counted, when the unit is decoded
     for op, start, end in found.definitions if in_chunk else ():

@@ -108,7 +108,8 @@ def gather_bytes(arena: UInt8Array, starts: Int64Array, lengths: Int64Array) -> 
     """
     count = len(starts)
     length = int(lengths[0]) if count else 0
-    if 0 < length <= 64 and bool((lengths == length).all()):
+    is_even = lengths.strides == (0,) or bool((lengths == length).all())
+    if 0 < length <= 64 and is_even:
         offsets = np.arange(count + 1, dtype=np.int32) * np.int32(length)
         return bytes_column(windows(arena, f"V{length}")[starts], offsets)
     total = int(lengths.sum())
@@ -127,7 +128,7 @@ def gather_bytes(arena: UInt8Array, starts: Int64Array, lengths: Int64Array) -> 
     if not count:
         return pa.array([], pa.binary())
     ranges = bytes_column(arena, edges.astype(np.int32))
-    return ranges.take(pa.array(np.arange(0, 2 * count - 1, 2)))
+    return ranges.take(pa.array(np.arange(0, 2 * count - 1, 2, dtype=np.int32)))
 
 
 def windows(arena: UInt8Array, code: str) -> npt.NDArray[np.generic]:

@@ -5,6 +5,9 @@ Source: DDS-RTPS 2.5 §10 (encapsulation), http://wiki.ros.org/msg
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+
 import attrs
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +58,9 @@ class RosDecoder:
         bad: list[BadPayload] = []
         parts: list[_Part] = []
         headers, whole = _encapsulations(batch)
-        bad += [BadPayload(int(i), "SHORT_PAYLOAD", "no CDR header") for i in every[~whole]]
-        for header in _distinct(headers[whole]):
-            rows = every[whole & (headers == header)]
+        short = np.delete(every, whole)
+        bad += [BadPayload(int(i), "SHORT_PAYLOAD", "no CDR header") for i in short]
+        for header, rows in _by_header(headers, whole):
             if header in _CDR_ORDERS:
                 parts.append(self._cdr(batch, rows, _CDR_ORDERS[header]))
             else:
@@ -153,23 +156,32 @@ def _joined(parts: list[_Part]) -> _Part:
     return _Part(pa.concat_batches(batches), index, bad)
 
 
-def _encapsulations(batch: MessageBatch) -> tuple[Int64Array, npt.NDArray[np.bool_]]:
-    """Representation identifier of each payload, and whether there are bytes for one."""
+def _encapsulations(batch: MessageBatch) -> tuple[npt.NDArray[np.generic], Int64Array]:
+    """Representation identifiers, and which messages have one: the others are too short."""
     whole = batch.lengths >= HEADER_BYTES
-    if not whole.any():
-        return np.zeros(len(whole), np.int64), whole
-    return windows(batch.arena, ">u2")[np.where(whole, batch.starts, 0)].astype(np.int64), whole
+    if whole.all():
+        rows, starts = np.arange(len(whole)), batch.starts
+    else:
+        rows = np.flatnonzero(whole)
+        starts = batch.starts[rows]
+    found = windows(batch.arena, ">u2") if len(rows) else np.zeros(0, ">u2")
+    return found[starts], rows
 
 
-def _distinct(values: Int64Array) -> list[int]:
-    """The values that occur; nearly always it is one."""
-    if len(values) and bool((values == values[0]).all()):
-        return [int(values[0])]
-    return np.unique(values).tolist()
+def _by_header(
+    headers: npt.NDArray[np.generic], rows: Int64Array
+) -> Iterator[tuple[int, Int64Array]]:
+    """Each representation that occurs, with its rows; nearly always it is one."""
+    if len(rows) and bool((headers == headers[0]).all()):
+        yield int(headers[0]), rows
+        return
+    for header in np.unique(headers).tolist():
+        yield header, rows[headers == header]
 
 
+@functools.lru_cache(maxsize=256)
 def ros_decoder(schema: Schema, *, pointer_fields: frozenset[str] = frozenset()) -> RosDecoder:
-    """Decoder of a ROS message definition.
+    """Decoder of a ROS message definition, kept: a fleet has few of them in many recordings.
 
     Args:
         schema: Of encoding ros1msg (ROS 1 serialisation) or ros2msg (CDR).
@@ -189,9 +201,11 @@ def ros_decoder(schema: Schema, *, pointer_fields: frozenset[str] = frozenset())
     bytes_fields = {name for name, kind in root.fields if kind == Many(Number("u1"))}
     pointers = pointer_fields & bytes_fields
     program = compile_program(root, ros1=ros1, pointer_fields=pointers)
-    wider = compile_program(root, ros1=ros1, pointer_fields=pointers, wide=4)
-    is_wide = wider != program
-    return RosDecoder(root, program, _schema(root, pointers), ros1, wider if is_wide else None)
+    wider = None
+    if b"wstring" in schema.data:
+        wider = compile_program(root, ros1=ros1, pointer_fields=pointers, wide=4)
+        wider = wider if wider != program else None
+    return RosDecoder(root, program, _schema(root, pointers), ros1, wider)
 
 
 def _schema(root: Struct, pointers: frozenset[str]) -> pa.Schema:

@@ -195,20 +195,20 @@ class Walker:
         """Read an unsigned 32-bit length everywhere; one number where all are equal."""
         scope.align(align)
         scope.need(4)
-        lengths = windows(self.arena, self.order + "u4")[scope.here()].astype(np.int64)
+        lengths = windows(self.arena, self.order + "u4")[scope.here()]
         scope.position = scope.position + 4
         if isinstance(scope.position, int) and len(lengths):
-            first = int(lengths[0])
+            first = lengths[0]
             if bool((lengths == first).all()):
-                return first
-        return lengths
+                return int(first)
+        return lengths.astype(np.int64)
 
     def _text(self, item: TextItem, scope: Scope) -> pa.Array:
         lengths = self._length(item.align, scope) * item.width
         self._check_count(lengths, 1, scope)
         starts = scope.here()
         end = self.text_end if item.width == 1 else 0
-        shown = np.maximum(np.asarray(lengths) - end, 0)
+        shown = np.maximum(lengths, end) - end
         scope.position = scope.position + lengths
         data = gather_bytes(self.arena, starts, np.broadcast_to(shown, starts.shape))
         if item.width > 1:
