@@ -1,17 +1,65 @@
-"""The names that a notebook imports: `drivelake.read`, `drivelake.sql`, `drivelake.sync`."""
+"""The names that a notebook imports: `drivelake.read`, `table`, `sql` and `sync`."""
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pyarrow as pa
 
+Time = int | str | dt.datetime
 
-def read(name: str, *, version: int | None = None) -> pa.Table:
-    """All rows of a table, read from its files without Spark.
+
+def read(
+    uri: str,
+    *,
+    topics: str | Sequence[str] | None = None,
+    start: Time | None = None,
+    end: Time | None = None,
+    tables: str | Sequence[str] | None = None,
+    payloads: bool = False,
+    dbc: Mapping[str, bytes] | None = None,
+    allow_loss: bool = False,
+) -> Iterator[pa.RecordBatch]:
+    """Rows of a recording in any format, wherever it lies; without Spark, and without a lake.
+
+    Where topics or times are given only the chunks that hold them are read, as the recording's own
+    index has it; without, all of it is checked as an ingest does.
+
+    Args:
+        uri: Path, `file://…` or `s3://bucket/key`.
+        topics: Names, or patterns as `/camera/*`; all by default.
+        start: First log time, inclusive: nanoseconds, ISO 8601, or a datetime (UTC without zone).
+        end: End of the log times, exclusive.
+        tables: Kinds of rows, e.g. `imu`; all by default.
+        payloads: Whether images and sweeps come along, in a column `data`, instead of as pointers
+            alone.
+        dbc: DBC files by bus, `can:1` or `can:*`.
+        allow_loss: Whether a damaged recording may end without an error.
+
+    Yields:
+        Batches of one topic each (one message type each for bus signals) with the columns of its
+        silver table, whose name stands in `batch.schema.metadata[b"table"]`; in file order, about
+        32 MB at a time.
+
+    Raises:
+        ContractViolation: USAGE, a topic, a time or a file that is not there.
+        DecodeError: Nothing can be read; or INCOMPLETE, after the last batch, if anything that was
+            asked for is damaged.
+        UnsupportedFormatError: No recording, or none that can be read here.
+    """
+    from drivelake.recordings import read_batches, selection_of
+
+    selection = selection_of(topics=topics, start=start, end=end, tables=tables)
+    return read_batches(
+        uri, selection, payloads=payloads, definitions=dbc or {}, allow_loss=allow_loss
+    )
+
+
+def table(name: str, *, version: int | None = None) -> pa.Table:
+    """All rows of a table of the lake, read from its files without Spark.
 
     Args:
         name: `layer.table`, e.g. `silver.imu`.

@@ -13,6 +13,7 @@ from contracts.recording import (
     Channel,
     Format,
     Int64Array,
+    MessageGroup,
     RecordingIndex,
     Source,
     TableGroup,
@@ -21,6 +22,7 @@ from contracts.recording import (
 from udfs.decode.context import DecodeContext
 from udfs.decode.messages import DecodeStatus, plan_of_channel, table_groups
 from udfs.decode.pointers import payloads_at
+from udfs.decode.selection import Selection
 from udfs.decode.sniff import sniff
 
 _MODULES: Mapping[Format, str] = {
@@ -28,6 +30,10 @@ _MODULES: Mapping[Format, str] = {
     "ros1bag": "udfs.decode.ros1bag",
     "rosbag2_db3": "udfs.decode.rosbag2",
     "mdf4": "udfs.decode.mdf4",
+}
+_QUICK: Mapping[str, str] = {
+    "mcap": "udfs.decode.mcap_quick",
+    "ros1bag": "udfs.decode.ros1bag_quick",
 }
 
 
@@ -44,6 +50,25 @@ def index_recording(source: Source) -> RecordingIndex:
         raise UnsupportedFormatError(what, code="NOT_A_RECORDING", uri=source.uri)
     index: RecordingIndex = _reader_of(found.format).index_recording(source)
     return index
+
+
+def quick_index(source: Source) -> RecordingIndex:
+    """The index as the recording's own index section states it, or else `index_recording`.
+
+    It takes a few reads of a large file instead of all of it, and finds no damage: to read a part
+    of a recording, never to account for all of it.
+
+    Raises:
+        DecodeError: As `index_recording`.
+        UnsupportedFormatError: As `index_recording`.
+    """
+    found = sniff(source)
+    if found.kind == "recording" and found.format in _QUICK:
+        index: RecordingIndex | None
+        index = importlib.import_module(_QUICK[found.format]).quick_index(source)
+        if index is not None:
+            return index
+    return index_recording(source)
 
 
 def iter_table_groups(
@@ -77,6 +102,74 @@ def iter_table_groups(
         return
     groups = reader.iter_message_groups(source, index, units=units, channels=selection)
     yield from table_groups(groups, index=index, context=context, selection=selection)
+
+
+def iter_selected_groups(
+    source: Source,
+    index: RecordingIndex,
+    *,
+    context: DecodeContext,
+    selection: Selection,
+    units: Sequence[Unit] | None = None,
+) -> Iterator[TableGroup]:
+    """Decode what is asked for of a recording; of the rest as little is read as can be.
+
+    Args:
+        source: The recording.
+        index: From `index_recording` or `quick_index`.
+        context: Values that go into every row.
+        selection: Topics, span and tables.
+        units: Of these units; of all by default.
+
+    Yields:
+        Groups as `iter_table_groups` does. Their ledgers speak of the units that were read.
+
+    Raises:
+        ContractViolation: USAGE, a topic is not in the recording.
+    """
+    channels = [
+        channel
+        for channel in selection.channels(index)
+        if _may_give(index, channel, selection.tables, context)
+    ]
+    ids = {channel.id for channel in channels}
+    among = index.units if units is None else units
+    wanted = [unit for unit in among if selection.holds(unit, channels=ids)]
+    reader = _reader_of(index.format)
+    if not hasattr(reader, "iter_message_groups"):
+        topics = {channel.topic for channel in channels}
+        for group in reader.iter_table_groups(source, index, units=wanted, context=context):
+            yield selection.clip_rows(group, topics=topics)
+        return
+    if any(unit.uncompressed_size is None for unit in wanted) and index.format in _QUICK:
+        wanted = importlib.import_module(_QUICK[index.format]).sized(source, wanted)
+    groups = reader.iter_message_groups(source, index, units=wanted, channels=ids)
+    clipped = selection.clip_messages(groups)
+    yield from table_groups(clipped, index=index, context=context, selection=ids)
+
+
+def iter_message_groups(
+    source: Source,
+    index: RecordingIndex,
+    *,
+    units: Sequence[Unit] | None = None,
+    selection: Selection,
+) -> Iterator[MessageGroup]:
+    """Messages that are asked for as they were published, undecoded.
+
+    Raises:
+        UnsupportedFormatError: NO_MESSAGES, the container holds samples or frames.
+        ContractViolation: USAGE, a topic is not in the recording.
+    """
+    reader = _reader_of(index.format)
+    if not hasattr(reader, "iter_message_groups"):
+        what = f"{index.format} holds samples of signals or frames of a bus, no messages"
+        raise UnsupportedFormatError(what, code="NO_MESSAGES", uri=source.uri)
+    ids = {channel.id for channel in selection.channels(index)}
+    among = index.units if units is None else units
+    wanted = [unit for unit in among if selection.holds(unit, channels=ids)]
+    groups = reader.iter_message_groups(source, index, units=wanted, channels=ids)
+    yield from selection.clip_messages(groups)
 
 
 def table_of_channel(
@@ -126,6 +219,19 @@ def resolve_pointers(
         data_offset=data_offset,
         data_length=data_length,
     )
+
+
+def _may_give(
+    index: RecordingIndex,
+    channel: Channel,
+    tables: Collection[str] | None,
+    context: DecodeContext,
+) -> bool:
+    """Whether messages of a channel may become rows of one of the tables, frames also signals."""
+    if tables is None:
+        return True
+    table = table_of_channel(index, channel, table_names=context.table_names)[0]
+    return table in tables or (table == "can_frames" and "signals" in tables)
 
 
 def _reader_of(name: str) -> ModuleType:

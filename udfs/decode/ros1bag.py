@@ -93,6 +93,8 @@ def _read_group(
     ledger = []
     at = 0
     for unit in units:
+        # Remote: one request for the unit, and for the look at the record behind it.
+        source.read_at(unit.offset, min(unit.length + 512, source.size - unit.offset))
         chunk = rec.chunk_at(source, unit.offset)
         data, damage = load_chunk(source, chunk, arena[at:])
         messages = chunk_messages(data, chunk.offsets)

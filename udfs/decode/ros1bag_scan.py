@@ -114,19 +114,37 @@ def _add_connection(
 ) -> None:
     """Register a connection record as a channel; the same one again changes nothing."""
     try:
+        channel = connection_of(fields, header, scan.schemas)
+    except DecodeError as error:
+        scan.findings.append(Finding("BAD_CONNECTION", error.what, offset=offset))
+        return
+    first = scan.connections.setdefault(channel.id, channel)
+    if (first.topic, first.schema_id) != (channel.topic, channel.schema_id):
+        what = f"connection {channel.id} is defined twice, differently; the first is kept"
+        scan.findings.append(Finding("SCHEMA_CONFLICT", what, offset=offset))
+
+
+def connection_of(
+    fields: Mapping[bytes, bytes], header: memoryview | bytes, schemas: dict[str, Schema]
+) -> Channel:
+    """The channel that a connection record defines; its definition goes to `schemas`, by hash.
+
+    Raises:
+        DecodeError: BAD_CONNECTION, the record does not read.
+    """
+    try:
         about = rec.header_fields(header)
         channel_id = int.from_bytes(fields[b"conn"], "little")
-    except (ValueError, KeyError):
+    except (ValueError, KeyError) as error:
         what = "a connection record does not read"
-        scan.findings.append(Finding("BAD_CONNECTION", what, offset=offset))
-        return
+        raise DecodeError(what, code="BAD_CONNECTION") from error
     name = about.get(b"type", b"").decode("utf-8", "replace")
     definition = about.get(b"message_definition", b"")
     digest = schema_hash(name, "ros1msg", definition)
-    schema = scan.schemas.setdefault(
-        digest, Schema(len(scan.schemas) + 1, name, "ros1msg", definition, digest)
+    schema = schemas.setdefault(
+        digest, Schema(len(schemas) + 1, name, "ros1msg", definition, digest)
     )
-    channel = Channel(
+    return Channel(
         id=channel_id,
         topic=fields.get(b"topic", about.get(b"topic", b"")).decode("utf-8", "replace"),
         message_encoding="ros1",
@@ -137,10 +155,6 @@ def _add_connection(
             if key in about
         },
     )
-    first = scan.connections.setdefault(channel_id, channel)
-    if (first.topic, first.schema_id) != (channel.topic, channel.schema_id):
-        what = f"connection {channel_id} is defined twice, differently; the first is kept"
-        scan.findings.append(Finding("SCHEMA_CONFLICT", what, offset=offset))
 
 
 def _walk(source: Source, scan: _Scan, at: int) -> None:

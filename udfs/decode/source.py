@@ -18,6 +18,8 @@ from contracts.errors import DecodeError, UnsupportedFormatError
 from contracts.recording import Source
 
 READ_AHEAD_BYTES = 8 << 20
+PART_READ_AHEAD_BYTES = 16 << 10
+"""For reading parts of a recording: what lies behind a read is not needed then."""
 _COPY_BYTES = 16 << 20
 
 
@@ -121,9 +123,17 @@ class BytesSource(OpenSource):
 class RemoteSource(OpenSource):
     """An object on S3: ranged reads, small ones served from a read-ahead block."""
 
-    def __init__(self, filesystem: pafs.FileSystem, path: str, *, uri: str) -> None:
+    def __init__(
+        self,
+        filesystem: pafs.FileSystem,
+        path: str,
+        *,
+        uri: str,
+        read_ahead: int = READ_AHEAD_BYTES,
+    ) -> None:
         """Open `path` on `filesystem`; FileNotFoundError if it is not there."""
         self.uri = uri
+        self._read_ahead = read_ahead
         info = filesystem.get_file_info(path)
         if info.type != pafs.FileType.File:
             raise FileNotFoundError(uri)
@@ -136,7 +146,7 @@ class RemoteSource(OpenSource):
     def _read(self, offset: int, length: int) -> memoryview:
         begin = offset - self._block_start
         if begin < 0 or begin + length > len(self._block):
-            wanted = min(max(length, READ_AHEAD_BYTES), self.size - offset)
+            wanted = min(max(length, self._read_ahead), self.size - offset)
             block = memoryview(self._file.read_at(wanted, offset)) if wanted else memoryview(b"")
             if len(block) < length:
                 what = f"storage gave {len(block)} of {length} bytes"
@@ -158,13 +168,19 @@ class RemoteSource(OpenSource):
         self._copy = None
 
 
-def open_source(uri: str, *, storage_options: Mapping[str, str] | None = None) -> OpenSource:
+def open_source(
+    uri: str,
+    *,
+    storage_options: Mapping[str, str] | None = None,
+    read_ahead: int = READ_AHEAD_BYTES,
+) -> OpenSource:
     """Open the object at `uri` for random access.
 
     Args:
         uri: Path, `file://…` or `s3://bucket/key`.
         storage_options: delta-rs style keys: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
             AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ALLOW_HTTP.
+        read_ahead: Least bytes of a request to S3.
 
     Raises:
         FileNotFoundError: Nothing is there.
@@ -175,7 +191,7 @@ def open_source(uri: str, *, storage_options: Mapping[str, str] | None = None) -
         return MappedSource(Path(unquote(parts.path)), uri=uri)
     if parts.scheme in ("s3", "s3a"):
         filesystem = s3_filesystem(storage_options or {})
-        return RemoteSource(filesystem, parts.netloc + parts.path, uri=uri)
+        return RemoteSource(filesystem, parts.netloc + parts.path, uri=uri, read_ahead=read_ahead)
     if "://" in uri:
         what = f"storage scheme {parts.scheme!r}"
         raise UnsupportedFormatError(what, code="UNSUPPORTED_SCHEME", uri=uri)

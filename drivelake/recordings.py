@@ -1,0 +1,98 @@
+"""Recordings by themselves: opened from anywhere, with what is asked for of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from contracts.errors import ContractViolation
+from contracts.recording import RecordingIndex
+from contracts.tables import LAYERS
+from drivelake.environment import load_settings
+from drivelake.notebook import Time
+from udfs.decode.reading import Account, iter_rows, time_ns_of
+from udfs.decode.recording import index_recording, quick_index
+from udfs.decode.selection import Selection
+from udfs.decode.source import (
+    PART_READ_AHEAD_BYTES,
+    READ_AHEAD_BYTES,
+    OpenSource,
+    open_source,
+)
+
+
+def selection_of(
+    *,
+    topics: str | Sequence[str] | None = None,
+    start: Time | None = None,
+    end: Time | None = None,
+    tables: str | Sequence[str] | None = None,
+) -> Selection:
+    """What is asked for, from what people write; ContractViolation USAGE for what is no time."""
+    kinds = _listed(tables)
+    return Selection(
+        topics=_listed(topics),
+        start_ns=None if start is None else time_ns_of(start),
+        end_ns=None if end is None else time_ns_of(end),
+        tables=None if kinds is None else frozenset(k.removeprefix("silver.") for k in kinds),
+    )
+
+
+def read_batches(
+    uri: str,
+    selection: Selection,
+    *,
+    payloads: bool = False,
+    definitions: Mapping[str, bytes] | None = None,
+    allow_loss: bool = False,
+) -> Iterator[pa.RecordBatch]:
+    """Batches of a recording; see `drivelake.read`."""
+    with opened(uri, selection) as (source, index):
+        account = Account.of_index(index)
+        for table, rows in iter_rows(
+            source,
+            index,
+            selection=selection,
+            account=account,
+            definitions=definitions,
+            payloads=payloads,
+        ):
+            yield rows.replace_schema_metadata({**(rows.schema.metadata or {}), "table": table})
+        if not allow_loss:
+            account.check(uri)
+
+
+@contextmanager
+def opened(uri: str, selection: Selection) -> Iterator[tuple[OpenSource, RecordingIndex]]:
+    """A recording and its index: its own where a part is asked for, else one that is checked.
+
+    Raises:
+        ContractViolation: USAGE, nothing is there.
+        DecodeError: It can't be indexed.
+        UnsupportedFormatError: No recording, or none that can be read here.
+    """
+    read_ahead = READ_AHEAD_BYTES if selection.is_all else PART_READ_AHEAD_BYTES
+    with open_recording(uri, read_ahead=read_ahead) as source:
+        yield source, index_recording(source) if selection.is_all else quick_index(source)
+
+
+def open_recording(uri: str, *, read_ahead: int = READ_AHEAD_BYTES) -> OpenSource:
+    """Open a recording on disk or S3; ContractViolation USAGE if nothing is there."""
+    try:
+        return open_source(
+            uri, storage_options=load_settings().storage_options, read_ahead=read_ahead
+        )
+    except (FileNotFoundError, IsADirectoryError) as error:
+        remedy = None
+        if uri.split(".", maxsplit=1)[0] in LAYERS:
+            remedy = f'`drivelake.table("{uri}")` reads a table of the lake'
+        what = f"There is no recording at {uri}"
+        raise ContractViolation(what, code="USAGE", remedy=remedy) from error
+
+
+def _listed(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    return (value,) if isinstance(value, str) else tuple(value)
