@@ -73,6 +73,8 @@ def start_platform(
 ) -> list[Service]:
     """Start every service that is not running; `say` hears of each, and whether it is new."""
     alive = running(settings)
+    if "dagster" not in alive:
+        make_storage(settings)
 
     def start(name: str) -> Service:
         service = alive.get(name) or _start(name, settings)
@@ -126,6 +128,17 @@ def dagster_home(settings: Settings) -> Path:
             part.write(text)
         Path(part.name).replace(target)  # whole at any moment: services read it while they start
     return home
+
+
+def make_storage(settings: Settings) -> None:
+    """Make Dagster's databases, if they are not there.
+
+    Two services that find none both make them, and may leave one that Dagster refuses to open.
+    """
+    from dagster import DagsterInstance
+
+    with DagsterInstance.from_config(str(dagster_home(settings))):
+        pass
 
 
 def service_environment(settings: Settings) -> dict[str, str]:
