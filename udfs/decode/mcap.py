@@ -36,7 +36,7 @@ from udfs.decode.mcap_chunk import (
 )
 from udfs.decode.mcap_index import index_file
 from udfs.decode.mcap_scan import is_conflict
-from udfs.decode.units import iter_unit_groups, rows_by_channel
+from udfs.decode.units import ARENA_PADDING, iter_unit_groups, rows_by_channel
 
 _TIME_LIMIT = np.uint64(1 << 63)
 
@@ -133,7 +133,7 @@ class _Reader:
 
     def read_chunks(self, units: Sequence[Unit]) -> MessageGroup:
         """Decompress chunks one behind the other and collect their messages."""
-        needed = sum(unit.uncompressed_size or 0 for unit in units)
+        needed = sum(unit.uncompressed_size or 0 for unit in units) + ARENA_PADDING
         if len(self.arena) < needed:
             self.arena = np.empty(needed, np.uint8)
         parts, ledger, bad = list[_Part](), list[LedgerEntry](), list[BadMessage]()

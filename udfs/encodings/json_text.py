@@ -69,6 +69,12 @@ class _MismatchError(Exception):
     """A value is not what its JSON Schema says."""
 
 
+def payload(batch: MessageBatch, message: int) -> bytes:
+    """The payload of a message, copied."""
+    start = int(batch.starts[message])
+    return batch.arena[start : start + int(batch.lengths[message])].tobytes()
+
+
 def payloads(batch: MessageBatch) -> Iterator[bytes]:
     """The payload of each message, copied."""
     view = batch.arena.data

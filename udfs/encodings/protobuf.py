@@ -5,6 +5,7 @@ Source: https://protobuf.dev/programming-guides/encoding; https://mcap.dev/spec/
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,10 +19,11 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError as ProtobufError
 
 from contracts.errors import UnsupportedFormatError
-from contracts.recording import MessageBatch, Schema
+from contracts.recording import Int64Array, MessageBatch, Schema
 from udfs.encodings.columns import EMPTY_FIELD, list_type
-from udfs.encodings.json_text import payloads
+from udfs.encodings.json_text import payload
 from udfs.encodings.payload import BadPayload, Decoded
+from udfs.encodings.protobuf_wire import FIXED32, FIXED64, VARINT, Field, read_messages
 
 MAX_DEPTH = 32
 _NS = 1_000_000_000
@@ -43,6 +45,24 @@ _TYPES = {
     FieldDescriptor.CPPTYPE_STRING: pa.string(),
 }
 
+_WIRE = {
+    FieldDescriptor.TYPE_DOUBLE: (FIXED64, "f8"),
+    FieldDescriptor.TYPE_FLOAT: (FIXED32, "f4"),
+    FieldDescriptor.TYPE_INT64: (VARINT, "i8"),
+    FieldDescriptor.TYPE_UINT64: (VARINT, "u8"),
+    FieldDescriptor.TYPE_INT32: (VARINT, "i4"),
+    FieldDescriptor.TYPE_FIXED64: (FIXED64, "u8"),
+    FieldDescriptor.TYPE_FIXED32: (FIXED32, "u4"),
+    FieldDescriptor.TYPE_BOOL: (VARINT, "?"),
+    FieldDescriptor.TYPE_UINT32: (VARINT, "u4"),
+    FieldDescriptor.TYPE_ENUM: (VARINT, "i4"),
+    FieldDescriptor.TYPE_SFIXED32: (FIXED32, "i4"),
+    FieldDescriptor.TYPE_SFIXED64: (FIXED64, "i8"),
+    FieldDescriptor.TYPE_SINT32: (VARINT, "i4"),
+    FieldDescriptor.TYPE_SINT64: (VARINT, "i8"),
+}
+_INSTANT = pa.struct([("seconds", pa.int64()), ("nanos", pa.int32())])
+
 Convert = Callable[[Any], Any]
 
 
@@ -56,20 +76,44 @@ class ProtobufDecoder:
 
     Attributes:
         schema: The columns: instants in `_ns`, enumerations as numbers, maps as lists of entries.
+        fields: How the columns are read from all messages at once.
         message_class: Parser of the type.
         convert: What makes a row of a parsed message.
     """
 
     schema: pa.Schema
+    fields: tuple[Field, ...]
     message_class: type[Any]
     convert: Convert
 
     def decode(self, batch: MessageBatch) -> Decoded:
         """Decode every message; errors are BAD_PROTOBUF and TIME_OUT_OF_RANGE."""
+        columns, index = read_messages(
+            self.fields, batch.arena, starts=batch.starts, lengths=batch.lengths
+        )
+        if not self.fields:
+            columns = [pa.nulls(len(index), pa.bool_())]
+        rows = pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        if len(index) == len(batch.starts):
+            return Decoded(rows, index)
+        rest, rest_index, bad = self._one_by_one(
+            batch, np.delete(np.arange(len(batch.starts)), index)
+        )
+        rows, index = pa.concat_batches([rows, rest]), np.concatenate([index, rest_index])
+        if bool((index[1:] < index[:-1]).any()):
+            order = np.argsort(index)
+            rows, index = rows.take(pa.array(order)), index[order]
+        return Decoded(rows, index, bad)
+
+    def _one_by_one(
+        self, batch: MessageBatch, messages: Int64Array
+    ) -> tuple[pa.RecordBatch, Int64Array, tuple[BadPayload, ...]]:
+        """Parse messages whose bytes are not as writers put them, or that are damaged."""
         rows: list[dict[str, Any]] = []
         index: list[int] = []
         bad: list[BadPayload] = []
-        for i, data in enumerate(payloads(batch)):
+        for i in messages.tolist():
+            data = payload(batch, i)
             try:
                 rows.append(self.convert(self.message_class.FromString(data)))
                 index.append(i)
@@ -78,9 +122,10 @@ class ProtobufDecoder:
             except _TimeError as error:
                 bad.append(BadPayload(i, "TIME_OUT_OF_RANGE", str(error)))
         decoded = pa.RecordBatch.from_pylist(rows, schema=self.schema)
-        return Decoded(decoded, np.array(index, np.int64), tuple(bad))
+        return decoded, np.array(index, np.int64), tuple(bad)
 
 
+@functools.lru_cache(maxsize=256)
 def protobuf_decoder(schema: Schema) -> ProtobufDecoder:
     """Decoder from a FileDescriptorSet.
 
@@ -96,7 +141,9 @@ def protobuf_decoder(schema: Schema) -> ProtobufDecoder:
         what = f"descriptors of {schema.name}: {error}"
         raise UnsupportedFormatError(what, code="UNPARSABLE_DEFINITION") from error
     kind, convert = _message(root, ())
-    return ProtobufDecoder(pa.schema(list(kind)), message_factory.GetMessageClass(root), convert)
+    fields = _wire_fields(root, kind, ())
+    parser = message_factory.GetMessageClass(root)
+    return ProtobufDecoder(pa.schema(list(kind)), fields, parser, convert)
 
 
 def _pool(files: dict[str, descriptor_pb2.FileDescriptorProto]) -> DescriptorPool:
@@ -143,6 +190,49 @@ def _message(kind: Descriptor, parents: Sequence[str]) -> tuple[pa.StructType, C
     return pa.struct(fields or [(EMPTY_FIELD, pa.bool_())]), convert
 
 
+def _wire_fields(
+    kind: Descriptor, column: pa.StructType, parents: Sequence[str]
+) -> tuple[Field, ...]:
+    """The fields by number, each with the type of its column."""
+    inner = (*parents, kind.full_name)
+    fields = [
+        _wire_field(field, column.field(place).type, inner, place)
+        for place, field in enumerate(kind.fields)
+    ]
+    return tuple(sorted(fields, key=lambda field: field.number))
+
+
+def _wire_field(
+    field: FieldDescriptor, column: pa.DataType, parents: Sequence[str], place: int
+) -> Field:
+    """How a field's bytes stand; those that only the parser takes say so."""
+    one = Field(field.number, column, place, is_repeated=field.is_repeated)
+    kind = field.message_type
+    is_group = field.type == FieldDescriptor.TYPE_GROUP
+    if field.is_required or is_group or (kind is not None and kind.GetOptions().map_entry):
+        return attrs.evolve(one, is_read=False)
+    if kind is not None:
+        is_instant = kind.full_name in _INSTANTS
+        if not is_instant and (kind.full_name in parents or len(parents) >= MAX_DEPTH):
+            return attrs.evolve(one, is_read=False)
+        parts = _INSTANT if is_instant else one.element_type
+        one = attrs.evolve(one, message=_wire_fields(kind, parts, parents), is_instant=is_instant)
+    elif field.type in _WIRE:
+        wire, code = _WIRE[field.type]
+        closed = field.enum_type is not None and field.enum_type.is_closed
+        one = attrs.evolve(
+            one,
+            wire=wire,
+            code=code,
+            is_zigzag=field.type in (FieldDescriptor.TYPE_SINT32, FieldDescriptor.TYPE_SINT64),
+            is_packed=field.is_packed,
+            values=tuple(value.number for value in field.enum_type.values) if closed else (),
+        )
+    oneof = field.containing_oneof
+    is_choice = oneof is not None and len(oneof.fields) > 1
+    return attrs.evolve(one, has_presence=field.has_presence, oneof=oneof.name if is_choice else "")
+
+
 def _column_names(kind: Descriptor) -> dict[str, str]:
     """Lower-case names, each once; instants end in `_ns`."""
     names: dict[str, str] = {}
@@ -170,6 +260,8 @@ def _single(field: FieldDescriptor, parents: Sequence[str]) -> tuple[pa.DataType
     if kind is None:
         if field.type == FieldDescriptor.TYPE_BYTES:
             return pa.binary(), _same
+        if field.type == FieldDescriptor.TYPE_STRING:
+            return pa.string(), _text
         return _TYPES[field.cpp_type], _same
     if kind.full_name in _INSTANTS:
         return pa.int64(), _nanoseconds
@@ -189,6 +281,13 @@ def _map(entry: Descriptor, parents: Sequence[str]) -> tuple[pa.DataType, Conver
 
 
 def _same(value: Any) -> Any:
+    return value
+
+
+def _text(value: Any) -> Any:
+    """A string; of proto2 the parser gives bytes where it is none."""
+    if isinstance(value, bytes):
+        raise ValueError("a string is not UTF-8")  # noqa: TRY004  it is the message's fault
     return value
 
 
