@@ -192,7 +192,8 @@ def test_pages_show_graph_asset_and_run(page, run_of_upload, tmp_path):
     shows(f"/asset-groups?expanded={groups}", "landing", "catalogue", "messages", "sync", "release")
     keep("asset-graph")
 
-    shows("/assets/silver/frames?view=events", "frames/sync_errors")
+    shows("/assets/silver/frames?view=overview", "frames/sync_errors")
+    page.get_by_text("Columns", exact=True).first.click()  # folds them
     page.get_by_text("[Show Markdown]").first.click()
     picture = page.get_by_role("img").and_(page.locator("[src^='data:image/png;base64,']"))
     picture.wait_for(timeout=60_000)
@@ -205,6 +206,7 @@ def test_pages_show_graph_asset_and_run(page, run_of_upload, tmp_path):
     assert page.get_by_text("Succeeded").count() == len(checks) + 1
     keep("asset-checks")
 
+    page.set_viewport_size({"width": 1600, "height": 1300})
     shows(
         f"/runs/{run_of_upload['runId']}",
         "Success",
