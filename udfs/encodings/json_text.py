@@ -14,13 +14,15 @@ import numpy as np
 import pyarrow as pa
 
 from contracts.errors import UnsupportedFormatError
-from contracts.recording import MessageBatch, Schema
+from contracts.recording import Int64Array, MessageBatch, Schema
 from udfs.encodings.columns import EMPTY_FIELD, list_type
+from udfs.encodings.json_lines import read_objects, read_texts, renamed
 from udfs.encodings.payload import BadPayload, Decoded
 
 MAX_DEPTH = 32
 MORE = "_more"
 """Column of the properties that an object has and its schema doesn't name, as JSON text."""
+_FEW = 64
 _INT64 = range(-(1 << 63), 1 << 63)
 
 Convert = Callable[[Any], Any]
@@ -34,17 +36,51 @@ class JsonDecoder:
     Attributes:
         schema: The columns.
         convert: What makes a row of a parsed message; None for one column of text.
+        plain: The columns by the names of the properties, where all have a type of their own, so
+            that many messages can be parsed at once; None for one column of text.
     """
 
     schema: pa.Schema
     convert: Convert | None
+    plain: pa.Schema | None = None
 
     def decode(self, batch: MessageBatch) -> Decoded:
         """Decode every message; errors are BAD_JSON and SCHEMA_MISMATCH."""
+        parts = list(self._parts(batch, np.arange(len(batch.starts))))
+        rows = pa.concat_batches([part.rows for part in parts])
+        index = np.concatenate([part.index for part in parts])
+        return Decoded(rows, index, tuple(one for part in parts for one in part.bad))
+
+    def _parts(self, batch: MessageBatch, messages: Int64Array) -> Iterator[Decoded]:
+        """Parse messages at once; where some need a closer look, the halves, and few one by one."""
+        if self.convert is not None and self.plain is None:
+            yield self._one_by_one(batch, messages)
+        elif (rows := self._at_once(batch, messages)) is not None:
+            yield Decoded(rows, messages)
+        elif len(messages) <= _FEW:
+            yield self._one_by_one(batch, messages)
+        else:
+            for half in np.array_split(messages, 2):
+                yield from self._parts(batch, half)
+
+    def _at_once(self, batch: MessageBatch, messages: Int64Array) -> pa.RecordBatch | None:
+        starts, lengths = batch.starts[messages], batch.lengths[messages]
+        if self.plain is None:
+            texts = read_texts(batch.arena, starts=starts, lengths=lengths)
+            return None if texts is None else pa.record_batch([texts], schema=self.schema)
+        found = read_objects(batch.arena, starts=starts, lengths=lengths, schema=self.plain)
+        if found is None:
+            return None
+        columns = [renamed(one, self.schema.field(i).type) for i, one in enumerate(found)]
+        columns += [pa.nulls(len(starts), one.type) for one in list(self.schema)[len(columns) :]]
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def _one_by_one(self, batch: MessageBatch, messages: Int64Array) -> Decoded:
         rows: list[dict[str, Any]] = []
         index: list[int] = []
         bad: list[BadPayload] = []
-        for i, text in enumerate(payloads(batch)):
+        for i in messages.tolist():
+            text = payload(batch, i)
             try:
                 rows.append(self._row(text))
                 index.append(i)
@@ -75,13 +111,6 @@ def payload(batch: MessageBatch, message: int) -> bytes:
     return batch.arena[start : start + int(batch.lengths[message])].tobytes()
 
 
-def payloads(batch: MessageBatch) -> Iterator[bytes]:
-    """The payload of each message, copied."""
-    view = batch.arena.data
-    for start, length in zip(batch.starts.tolist(), batch.lengths.tolist(), strict=True):
-        yield bytes(view[start : start + length])
-
-
 def json_decoder(schema: Schema | None) -> JsonDecoder:
     """Decoder from a JSON Schema whose root is an object with properties, else of plain text.
 
@@ -99,7 +128,8 @@ def json_decoder(schema: Schema | None) -> JsonDecoder:
     if not isinstance(rules, dict) or not isinstance(rules.get("properties"), dict):
         return text
     kind, convert = _object(rules, 0)
-    return JsonDecoder(pa.schema(list(kind)), convert)
+    plain = _plain(rules, kind, 0)
+    return JsonDecoder(pa.schema(list(kind)), convert, None if plain is None else pa.schema(plain))
 
 
 def _column(rules: Any, depth: int) -> tuple[pa.DataType, Convert]:
@@ -141,6 +171,20 @@ def _object(rules: dict[str, Any], depth: int) -> tuple[pa.StructType, Convert]:
         return row
 
     return pa.struct(fields or [(EMPTY_FIELD, pa.bool_())]), convert
+
+
+def _plain(rules: Any, kind: pa.DataType, depth: int) -> pa.DataType | None:
+    """The type with the properties' own names, if no part of it takes values of any type."""
+    if pa.types.is_struct(kind):
+        parts = rules["properties"].items()
+        inner = [_plain(rule, kind.field(i).type, depth + 1) for i, (_, rule) in enumerate(parts)]
+        names = list(rules["properties"])
+        is_whole = inner and all(one is not None for one in inner)
+        return pa.struct(list(zip(names, inner, strict=True))) if is_whole else None
+    if pa.types.is_list(kind):
+        element = _plain(rules["items"], kind.value_type, depth + 1)
+        return None if element is None else list_type(element)
+    return kind if _column(rules, depth)[1] is not _as_text else None
 
 
 def _column_names(names: list[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -90,6 +91,68 @@ def test_a_bad_text_costs_itself_only(text, error):
     assert [row["id"] for row in decoded.rows.to_pylist()] == [1, 3]
     assert decoded.index.tolist() == [0, 2]
     assert [(one.message, one.error_class) for one in decoded.bad] == [(1, error)]
+
+
+CLOSED = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "Id": {"type": "integer"},
+        "x": {"type": "number"},
+        "names": {"type": "array", "items": {"type": "string"}},
+        "In": {"type": "object", "properties": {"V": {"type": "boolean"}}},
+        "rows": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
+    },
+}
+TEXTS = [
+    b'{"Id":1,"x":2.5,"names":["a","\\u00e9",null],"In":{"V":true},"rows":[[1,2],[],[3.5]]}',
+    b'{"Id":null,"x":3,"names":null,"In":null}',
+    b"{}",
+    b'{ "rows" : [ null , [ null ] ] , "In" : {} }',
+]
+ODD = [
+    b'{"In":{"V":false,"other":[1]}}',
+    b'{"x":NaN}',
+    b'{"x":-Infinity}',
+    b'{"x":' + b"9" * 400 + b"}",
+    b'{"x":Inf}',
+    b'{"Id":1e3}',
+    b'{"Id":1}{"Id":2}',
+    b'{"names":["}',
+    b'{"}',
+    b'{"x":1,"x":2}',
+    b'{"names":["\\ud800"]}',
+    b'{"names":["\xff"]}',
+    b' {"x":1}',
+    b"",
+    b"{",
+]
+
+
+@pytest.mark.parametrize("rules", [CLOSED, None])
+@pytest.mark.parametrize("odd", [None, *ODD])
+def test_texts_parsed_at_once_are_as_each_by_itself(rules, odd):
+    """Whatever stands among them: the same rows and errors as of a text that is alone."""
+    texts = TEXTS * 60
+    if odd is not None:
+        texts[37:37] = [odd]
+        texts[200:200] = [odd]
+    decoder = json_decoder(schema(rules) if rules else None)
+    ours = decoder.decode(batch_of(texts))
+    ours.rows.validate(full=True)
+    rows, bad = [], []
+    for i, text in enumerate(texts):
+        one = decoder._one_by_one(batch_of([text]), np.zeros(1, np.int64))
+        rows += one.rows.to_pylist()
+        bad += [(i, error.error_class) for error in one.bad]
+    assert repr(ours.rows.to_pylist()) == repr(rows)
+    assert [(one.message, one.error_class) for one in ours.bad] == bad
+
+
+def test_plain_texts_are_parsed_at_once():
+    """What nothing is odd about needs no closer look, with a schema and without."""
+    for decoder in (json_decoder(schema(CLOSED)), json_decoder(None)):
+        assert decoder._at_once(batch_of(TEXTS), np.arange(len(TEXTS))) is not None
 
 
 def test_properties_beyond_an_open_schema_are_kept_as_text():
