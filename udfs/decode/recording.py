@@ -133,8 +133,7 @@ def iter_selected_groups(
         if _may_give(index, channel, selection.tables, context)
     ]
     ids = {channel.id for channel in channels}
-    among = index.units if units is None else units
-    wanted = [unit for unit in among if selection.holds(unit, channels=ids)]
+    wanted = selection.units(index, channels=ids, among=units)
     reader = _reader_of(index.format)
     if not hasattr(reader, "iter_message_groups"):
         topics = {channel.topic for channel in channels}
@@ -166,8 +165,7 @@ def iter_message_groups(
         what = f"{index.format} holds samples of signals or frames of a bus, no messages"
         raise UnsupportedFormatError(what, code="NO_MESSAGES", uri=source.uri)
     ids = {channel.id for channel in selection.channels(index)}
-    among = index.units if units is None else units
-    wanted = [unit for unit in among if selection.holds(unit, channels=ids)]
+    wanted = selection.units(index, channels=ids, among=units)
     groups = reader.iter_message_groups(source, index, units=wanted, channels=ids)
     yield from selection.clip_messages(groups)
 

@@ -67,10 +67,22 @@ class Selection:
             found |= matched
         return [channel for channel in index.channels if channel.topic in found]
 
-    def holds(self, unit: Unit, *, channels: Collection[int]) -> bool:
-        """Whether a unit may hold messages that are asked for; where it does not say, it may."""
-        if unit.channel_counts and not unit.channel_counts.keys() & set(channels):
-            return False
+    def units(
+        self, index: RecordingIndex, *, channels: Collection[int], among: Sequence[Unit] | None
+    ) -> list[Unit]:
+        """Units that may hold messages of the channels within the span, of all or of some.
+
+        Where a unit does not say, or names a channel that nobody defines, it may.
+        """
+        others = {channel.id for channel in index.channels} - set(channels)
+        return [
+            unit
+            for unit in (index.units if among is None else among)
+            if not (unit.channel_counts and unit.channel_counts.keys() <= others)
+            and self._may_overlap(unit)
+        ]
+
+    def _may_overlap(self, unit: Unit) -> bool:
         if unit.start_ns is None or unit.end_ns is None:
             return True
         return (self.end_ns is None or unit.start_ns < self.end_ns) and (

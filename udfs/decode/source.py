@@ -29,10 +29,12 @@ class OpenSource:
     Attributes:
         uri: As it was opened.
         size: Bytes in the object.
+        is_local: Whether reading a byte here and there costs next to nothing.
     """
 
     uri: str
     size: int
+    is_local: bool = True
 
     def read_at(self, offset: int, length: int) -> memoryview:
         """Read exactly `length` bytes at `offset`.
@@ -122,6 +124,8 @@ class BytesSource(OpenSource):
 
 class RemoteSource(OpenSource):
     """An object on S3: ranged reads, small ones served from a read-ahead block."""
+
+    is_local = False
 
     def __init__(
         self,

@@ -119,7 +119,7 @@ def test_a_part_costs_the_bytes_of_its_chunks(tmp_path, container, selection, ro
         index = quick_index(source)
         found, account = read(source, index, selection)
     ids = {channel.id for channel in selection.channels(index)}
-    needed = [unit for unit in index.units if selection.holds(unit, channels=ids)]
+    needed = selection.units(index, channels=ids, among=None)
     needed_bytes = sum(unit.length for unit in needed)
     assert sum(batch.num_rows for _, batch in found) == rows
     assert account.is_whole
@@ -198,6 +198,21 @@ def test_cut_file_is_read_as_far_as_it_goes():
     assert 100 < sum(batch.num_rows for _, batch in found) < 300
     assert not account.is_whole
     assert account.lost_unknown
+
+
+def test_unit_of_unknown_channels_is_read_and_its_loss_said():
+    """A chunk whose channels nobody defines may hold any topic: it is never left out unseen."""
+    data = bytearray(
+        mcap_bytes(40, chunk_size=1 << 20, repeat_channels=False, use_statistics=False)
+    )
+    with BytesSource(bytes(data)) as source:
+        [unit] = index_recording(source).units
+    data[unit.offset + 100 : unit.offset + 160] = bytes(60)  # the definitions are in there too
+    with BytesSource(bytes(data)) as source:
+        index = index_recording(source)
+        found, account = read(source, index, Selection())
+    assert not found
+    assert account.lost == 40
 
 
 def test_topics_may_be_patterns_and_unknown_ones_are_refused():
