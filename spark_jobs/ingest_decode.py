@@ -109,6 +109,24 @@ class Counts:
         for channel, offset in other.conflicts.items():
             self.conflicts[channel] = min(offset, self.conflicts.get(channel, offset))
 
+    def add_group(self, group: TableGroup) -> None:
+        """Take in what decode says of some units."""
+        self.add_ledger(group.ledger)
+        self.add(
+            Counts(
+                undecoded=dict(group.undecoded_by_channel),
+                order={channel: [one] for channel, one in group.order_by_channel.items()},
+                conflicts=dict(group.conflicts),
+            )
+        )
+        for channel, written in group.rows_by_channel.items():
+            self.add(Counts(channels={channel: [written, 0, None, None]}))
+        for message in group.bad:
+            self.add(Counts(channels={message.channel_id: [0, 1, None, None]}))
+        for _, rows in group.tables:
+            for channel, first, last in _spans(rows):
+                self.add(Counts(channels={channel: [0, 0, first, last]}))
+
     def steps_back(self) -> tuple[int, int]:
         """Messages older than the one before them in their channel, and the largest step in ns."""
         count = largest = 0
@@ -359,21 +377,8 @@ def _decode_split(
 
 def _take(group: TableGroup, counts: Counts, writers: _Writers, context: Any) -> None:
     """Write the rows of a group and count its messages."""
-    counts.add_ledger(group.ledger)
-    counts.add(
-        Counts(
-            undecoded=dict(group.undecoded_by_channel),
-            order={channel: [one] for channel, one in group.order_by_channel.items()},
-            conflicts=dict(group.conflicts),
-        )
-    )
-    for channel, written in group.rows_by_channel.items():
-        counts.add(Counts(channels={channel: [written, 0, None, None]}))
-    for message in group.bad:
-        counts.add(Counts(channels={message.channel_id: [0, 1, None, None]}))
+    counts.add_group(group)
     for table, rows in group.tables:
-        for channel, first, last in _spans(rows):
-            counts.add(Counts(channels={channel: [0, 0, first, last]}))
         writers.write(f"silver.{table}", rows)
     writers.write("bronze.decode_ledger", ledger_rows(group.ledger, context))
     writers.write("bronze.bad_messages", _bad_rows(group.bad, context))

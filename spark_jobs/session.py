@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pyspark.sql import SparkSession
 
 from contracts.settings import Settings
+from spark_jobs.recording_source import register
 
 _SESSION_CONFIGURATION = {
     "spark.sql.session.timeZone": "UTC",
@@ -20,12 +21,14 @@ _SESSION_CONFIGURATION = {
 def connect(settings: Settings) -> SparkSession:
     """Open a session of its own on the server at `settings.spark_remote`.
 
-    Close it with `stop()`; the server goes on.
+    It knows the format "recording". Close it with `stop()`; the server goes on.
     """
     builder = SparkSession.builder.remote(settings.spark_remote)
     for key, value in _SESSION_CONFIGURATION.items():
         builder = builder.config(key, value)
-    return builder.create()
+    spark = builder.create()
+    register(spark, settings.storage_options)
+    return spark
 
 
 @contextmanager
