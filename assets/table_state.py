@@ -33,7 +33,7 @@ def table_state(settings: Settings, name: str, *, day: dt.date | None = None) ->
     Raises:
         TableNotFoundError: It was never made.
     """
-    from spark_jobs.tables import open_table
+    from spark_jobs.delta import open_table
 
     table = open_table(settings, name)
     adds = pa.table(table.get_add_actions(flatten=True))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import attrs
 
+from contracts.errors import ContractViolation
+
 DEFAULT_SPARK_PORT = 15002
 DEFAULT_JDBC_PORT = 10000
 DEFAULT_DAGSTER_PORT = 3000
@@ -61,10 +63,13 @@ def settings_from(environment: Mapping[str, str], *, working_folder: Path) -> Se
     Args:
         environment: Usually `os.environ`; passed in so that only the edges read it.
         working_folder: Absolute folder that relative defaults start from.
+
+    Raises:
+        ContractViolation: USAGE, a variable with a value that is none.
     """
     home = Path(environment.get("DRIVELAKE_HOME") or working_folder / ".drivelake").absolute()
     port = {
-        name: int(environment.get(f"DRIVELAKE_{name.upper()}_PORT") or default)
+        name: _port(environment, f"DRIVELAKE_{name.upper()}_PORT", default=default)
         for name, default in (
             ("spark", DEFAULT_SPARK_PORT),
             ("jdbc", DEFAULT_JDBC_PORT),
@@ -92,3 +97,10 @@ def settings_from(environment: Mapping[str, str], *, working_folder: Path) -> Se
         dagster_port=port["dagster"],
         mlflow_port=port["mlflow"],
     )
+
+
+def _port(environment: Mapping[str, str], name: str, *, default: int) -> int:
+    text = environment.get(name) or str(default)
+    if not text.isdecimal() or not 0 < int(text) < 1 << 16:
+        raise ContractViolation(f"{name} takes a port number; got '{text}'", code="USAGE")
+    return int(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import attrs
 import polars as pl
@@ -13,11 +12,12 @@ import pyarrow.fs as pafs
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from contracts.errors import ContractViolation
+from contracts.errors import ContractViolation, IntegrityError
 from contracts.limits import UPLOAD_ALERTS
 from contracts.settings import Settings
-from contracts.tables import LAYERS, TABLES, table_uri
-from udfs.decode.source import s3_filesystem
+from contracts.tables import LAYERS, TABLES
+from spark_jobs import delta
+from spark_jobs.storage import filesystem_of
 
 TROUBLED_STATES = ("QUARANTINED", "PARTIAL", "PENDING")
 _TROUBLE_COLUMNS = (
@@ -38,7 +38,17 @@ _TROUBLE_COLUMNS = (
 
 @attrs.frozen
 class TableState:
-    """A table as its log describes it."""
+    """A table as its log describes it.
+
+    Attributes:
+        name: `layer.table`.
+        rows: Of the latest version.
+        version: The latest; -1 of a damaged table.
+        files: Of the latest version.
+        size_bytes: Of these files.
+        description: What a row is.
+        damage: What is wrong with its log; empty if nothing is.
+    """
 
     name: str
     rows: int
@@ -46,6 +56,7 @@ class TableState:
     files: int
     size_bytes: int
     description: str
+    damage: str = ""
 
 
 def open_table(settings: Settings, name: str, *, version: int | None = None) -> DeltaTable:
@@ -53,13 +64,10 @@ def open_table(settings: Settings, name: str, *, version: int | None = None) -> 
 
     Raises:
         ContractViolation: UNKNOWN_TABLE, there is no such table in the lake.
+        IntegrityError: DAMAGED_TABLE, its log can't be read.
     """
     try:
-        return DeltaTable(
-            table_uri(settings.lake_uri, name),
-            version=version,
-            storage_options=dict(settings.storage_options) or None,
-        )
+        return delta.open_table(settings, name, version=version)
     except TableNotFoundError as error:
         raise ContractViolation(
             f"There is no table {name}",
@@ -74,13 +82,15 @@ def read_table(settings: Settings, name: str, *, version: int | None = None) -> 
 
 
 def list_tables(settings: Settings) -> list[TableState]:
-    """Every table of the lake, by layer and name."""
+    """Every table of the lake, by layer and name; a damaged one with what is wrong with it."""
     return [_state(settings, name) for name in table_names(settings)]
 
 
 def table_names(settings: Settings) -> list[str]:
     """Names `layer.table` of every table of the lake."""
-    filesystem, root = _filesystem(settings)
+    filesystem, root = filesystem_of(
+        settings.lake_uri.rstrip("/"), storage_options=settings.storage_options
+    )
     names = []
     for layer in LAYERS:
         selector = pafs.FileSelector(f"{root}/{layer}", allow_not_found=True)
@@ -119,10 +129,13 @@ def troubled_uploads(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _state(settings: Settings, name: str) -> TableState:
-    table = open_table(settings, name)
-    actions = pa.table(table.get_add_actions(flatten=True))
     contract = TABLES.get(name)
     description = contract.description if contract else "One row is a message of this type."
+    try:
+        table = open_table(settings, name)
+    except IntegrityError as error:
+        return TableState(name, 0, -1, 0, 0, description, damage=error.what)
+    actions = pa.table(table.get_add_actions(flatten=True))
     return TableState(
         name=name,
         rows=sum(actions["num_records"].to_pylist()),
@@ -131,10 +144,3 @@ def _state(settings: Settings, name: str) -> TableState:
         size_bytes=sum(actions["size_bytes"].to_pylist()),
         description=description,
     )
-
-
-def _filesystem(settings: Settings) -> tuple[pafs.FileSystem, str]:
-    parts = urlsplit(settings.lake_uri)
-    if parts.scheme == "s3":
-        return s3_filesystem(settings.storage_options), (parts.netloc + parts.path).rstrip("/")
-    return pafs.LocalFileSystem(), unquote(parts.path).rstrip("/")

@@ -31,6 +31,7 @@ STATE_WORDS = {
     "PARTIAL": "taken with losses",
     "PENDING": "not complete, or being taken",
 }
+UPLOADS = "bronze.uploads"
 ALERT_WORDS = {"NAME_REUSE": "a name that was taken before came with other bytes; both are kept"}
 app = typer.Typer(
     name="drivelake",
@@ -55,7 +56,8 @@ def main() -> None:
         try:
             code = app(standalone_mode=False)
         except ClickException as error:
-            err.print(f"drivelake: {error.format_message()}", style="red", highlight=False)
+            if sentence := error.format_message():  # without a command the help says it all
+                _say(sentence)
             code = USAGE
         except (typer.Abort, KeyboardInterrupt):
             code = INTERRUPTED
@@ -63,14 +65,19 @@ def main() -> None:
             # a library that a signal stops may say so by an error of its own
             code = INTERRUPTED if (signalled := signal_number()) else _failure(error)
         if code == INTERRUPTED:  # Typer's own word for it too
-            err.print("drivelake: stopped; run the same command again to carry on", style="red")
+            _say("stopped; run the same command again to carry on")
             code = 128 + (signalled or signal_number() or signal.SIGINT)
     sys.exit(code or 0)
 
 
+def _say(sentence: str) -> None:
+    """One sentence on stderr, in one line whatever the width, so that it can be searched."""
+    err.print(f"drivelake: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
 def _failure(error: Exception) -> int:
     """Say what went wrong; the exit code."""
-    err.print(f"drivelake: {error}", style="red", markup=False, highlight=False)
+    _say(str(error))
     is_usage = isinstance(error, ContractViolation) and error.code in USAGE_CODES
     return USAGE if is_usage else 1
 
@@ -160,15 +167,20 @@ def ingest(
         typer.Option(help="Bus definition for frames without one; FILE, or BUS=FILE."),
     ] = None,
     *,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="Go on to clocks and synchronised frames.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Take recordings into bronze and silver; each object ends in one outcome.
 
-    Exit code 3 where something was taken with losses or not at all: `drivelake status` says why.
+    Drives that are dropped into landing while `drivelake up` runs go on to frames by themselves;
+    here `--frames` does it. Exit code 3 where something was taken with losses or not at all:
+    `drivelake status` says why.
     """
     from drivelake.ingest import ingest_places
 
-    report = ingest_places(load_settings(), places, dbc=dbc or [], console=err)
+    report = ingest_places(load_settings(), places, dbc=dbc or [], console=err, frames=frames)
     if as_json:
         _print_json(attrs.asdict(report))
     else:
@@ -194,20 +206,20 @@ def _show_ingest(report: Any) -> None:
 @app.command(epilog="Example: `drivelake status`; `--json` names every upload that is broken.")
 def status(*, as_json: JsonFlag = False) -> None:
     """What runs, what came in, and what is broken."""
-    from drivelake.catalogue import count_by, table_names, troubled_uploads
+    from drivelake.catalogue import count_by, list_tables, troubled_uploads
     from drivelake.platform import SERVICES, running
 
     settings = load_settings()
     alive = running(settings)
-    uploads = (
-        count_by(settings, "bronze.uploads", "state")
-        if "bronze.uploads" in table_names(settings)
-        else {}
-    )
-    troubled = troubled_uploads(settings)
+    states = list_tables(settings)
+    damaged = {state.name: state.damage for state in states if state.damage}
+    is_told = any(state.name == UPLOADS and not state.damage for state in states)
+    uploads = count_by(settings, UPLOADS, "state") if is_told else {}
+    troubled = troubled_uploads(settings) if is_told else []
     if as_json:
-        services = {name: attrs.asdict(service) for name, service in alive.items()}
-        _print_json({"services": services, "uploads": uploads, "troubled": troubled})
+        found = {name: attrs.asdict(service) for name, service in alive.items()}
+        told = {"services": found, "uploads": uploads, "troubled": troubled, "damaged": damaged}
+        _print_json(told)
         return
     table = Table("service", "state", "address")
     for name in SERVICES:
@@ -220,6 +232,8 @@ def status(*, as_json: JsonFlag = False) -> None:
     out.print(seen if uploads else "No upload was taken yet: try `drivelake ingest PATH`.")
     if troubled:
         out.print(_troubles(troubled))
+    for name, damage in damaged.items():
+        out.print(Text(f"{name} is damaged: {damage}", style="red"))
 
 
 def _troubles(uploads: list[dict[str, Any]]) -> Table:
@@ -248,17 +262,22 @@ def sql(
     output: Annotated[
         str, typer.Option("--format", "-f", help="table, csv, json or parquet.")
     ] = "table",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     to: Annotated[Path | None, typer.Option("--to", "-o", help="File to write.")] = None,
     engine: Annotated[str, typer.Option(help="spark, or duckdb on the same files.")] = "spark",
     limit: Annotated[int, typer.Option(min=1, help="Rows shown of a table.")] = 50,
 ) -> None:
     """Ask the curated tables."""
-    from drivelake.query import as_json, run_query, write_result
+    from drivelake.query import json_text, run_query, write_csv, write_result
 
+    output = "json" if as_json else output
     _one_of("--format", output, ("table", "csv", "json", "parquet"))
     _one_of("--engine", engine, ("spark", "duckdb"))
     if output == "parquet" and to is None:
         raise typer.BadParameter("Parquet needs a file: add `--to FILE.parquet`.")
+    if to is not None and not to.absolute().parent.is_dir():
+        raise typer.BadParameter(f"There is no folder {to.absolute().parent}.")
     result = run_query(load_settings(), statement, engine=engine)  # type: ignore[arg-type]
     if to is not None:
         kind = to.suffix.lstrip(".") if output == "table" else output
@@ -266,11 +285,9 @@ def sql(
         write_result(result, to, kind=kind)  # type: ignore[arg-type]
         err.print(f"{result.num_rows:,} rows written to {to}", highlight=False)
     elif output == "csv":
-        import pyarrow.csv
-
-        pyarrow.csv.write_csv(result, sys.stdout.buffer)
+        write_csv(result, sys.stdout.buffer)
     elif output == "json":
-        sys.stdout.write(as_json(result) + "\n")
+        sys.stdout.write(json_text(result) + "\n")
     else:
         _show(result, limit=limit)
 
@@ -286,7 +303,7 @@ def tables(*, as_json: JsonFlag = False) -> None:
         return
     table = Table("table", "rows", "version", "files", "MB", "one row is")
     for state in states:
-        about = state.description.removeprefix("One row is ").rstrip(".")
+        about = state.damage or state.description.removeprefix("One row is ").rstrip(".")
         numbers = (f"{state.rows:,}", str(state.version), str(state.files))
         table.add_row(state.name, *numbers, f"{state.size_bytes / 1e6:.2f}", about)
     out.print(table if states else "There is no table yet: try `drivelake ingest PATH`.")
@@ -298,7 +315,8 @@ def simulate(
     seconds: Annotated[float, typer.Option(min=4.0, help="Seconds a drive.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
     place: Annotated[
-        Path | None, typer.Option("--out", help="Folder; the landing area if not given.")
+        Path | None,
+        typer.Option("--out", help="Folder, and FOLDER-truth for the truth; else landing."),
     ] = None,
     *,
     as_json: JsonFlag = False,
@@ -318,15 +336,23 @@ def simulate(
 @app.command(epilog="Example: `drivelake verify .drivelake/artefacts/bundles/front-camera`")
 def verify(
     bundle: Annotated[str, typer.Argument(help="Folder of the bundle, or its s3:// place.")],
-    key: Annotated[Path | None, typer.Option(help="Public key that must have signed it.")] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Public key that must have signed it; that of this home if it has one."),
+    ] = None,
     *,
     as_json: JsonFlag = False,
 ) -> None:
     """Check a hand-off bundle: signature, every byte of every file, nothing missing or added."""
     from governance.sealing import verify_bundle
+    from governance.signing import public_key_file
     from spark_jobs.storage import local_copy
 
-    with local_copy(bundle, storage_options=load_settings().storage_options) as folder:
+    settings = load_settings()
+    if key is not None and not key.is_file():
+        raise typer.BadParameter(f"There is no key at {key}.")
+    key = key or public_key_file(settings.home / "keys")
+    with local_copy(bundle, storage_options=settings.storage_options) as folder:
         if folder is None:
             raise typer.BadParameter(f"There is no bundle folder at {bundle}.")
         found = verify_bundle(folder, trusted_key=key)

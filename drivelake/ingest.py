@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
+import attrs
 from deltalake.exceptions import DeltaError
 from pyspark.errors import PySparkException
 from rich.console import Console
 
 from contracts.errors import ContractViolation, PlatformError, SetupError
-from contracts.settings import DEFAULT_SPARK_PORT, Settings
+from contracts.settings import Settings
 from drivelake.platform import spark_at_hand
+from spark_jobs import silver_clocks, silver_frames
+from spark_jobs.discover import discover
 from spark_jobs.ingest import IngestReport, ingest
-from spark_jobs.server import local_port
+from spark_jobs.server import local_port, reachable
 from spark_jobs.session import connected
 
-_REACH_SECONDS = 5.0
 _ERROR_LINE = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception)\b.*")
 
 
 def ingest_places(
-    settings: Settings, places: list[str], *, dbc: list[str], console: Console
+    settings: Settings, places: list[str], *, dbc: list[str], console: Console, frames: bool = False
 ) -> IngestReport:
     """Take every object under the places; what is there already is left alone.
 
@@ -34,14 +34,17 @@ def ingest_places(
         places: Files, folders or `s3://` prefixes.
         dbc: `FILE` or `BUS=FILE`, bus definitions for frames that carry none.
         console: Where progress is shown.
+        frames: Whether to go on to clocks and synchronised frames, of every drive that is new.
 
     Raises:
-        ContractViolation: USAGE, a place that is not there.
+        ContractViolation: USAGE, a place that is not there, or that holds nothing.
         SetupError: No Spark server answers at the address that is set.
         PlatformError: As `spark_jobs.ingest`; SPARK, the server or the storage failed on the way.
     """
     uris = [_as_uri(place) for place in places]
     definitions = dict(_definition(text) for text in dbc)
+    if not discover(uris, storage_options=settings.storage_options):
+        raise ContractViolation(f"There is nothing under {', '.join(places)}", code="USAGE")
     _reach(settings)
     with (
         _in_one_sentence(),
@@ -49,7 +52,7 @@ def ingest_places(
         connected(settings) as spark,
         console.status("ingest: starting") as line,
     ):
-        return ingest(
+        report = ingest(
             spark,
             settings,
             uris,
@@ -57,22 +60,22 @@ def ingest_places(
             assume_complete=True,
             progress=lambda stage, done, total: line.update(f"ingest: {stage} {done:,}/{total:,}"),
         )
+        rows = dict(report.rows)
+        for job in (silver_clocks, silver_frames) if frames else ():
+            line.update(f"ingest: {job.TABLE}")
+            rows[job.TABLE] = job.run(spark, settings).rows
+        return attrs.evolve(report, rows=rows)
 
 
 def _reach(settings: Settings) -> None:
     """Refuse a server on another machine that does not answer: a client would retry for minutes."""
-    try:
-        if local_port(settings.spark_remote) is not None:
-            return  # one is started if there is none
-        place = urlsplit(settings.spark_remote)
-        address = place.hostname or "", place.port or DEFAULT_SPARK_PORT
-        socket.create_connection(address, timeout=_REACH_SECONDS).close()
-    except (OSError, ValueError) as error:
-        raise SetupError(
-            f"No Spark server answers at {settings.spark_remote}: {error}",
-            remedy="Start it there, or unset SPARK_REMOTE: `drivelake up` starts one here, and"
-            " without it `drivelake ingest` brings its own",
-        ) from error
+    if local_port(settings.spark_remote) is not None or reachable(settings.spark_remote):
+        return  # here one is started if there is none
+    raise SetupError(
+        f"No Spark server answers at {settings.spark_remote}",
+        remedy="Start it there, or unset SPARK_REMOTE: `drivelake up` starts one here, and"
+        " without it `drivelake ingest` brings its own",
+    )
 
 
 @contextmanager

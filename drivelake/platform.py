@@ -48,7 +48,10 @@ def running(settings: Settings) -> dict[str, Service]:
         record = settings.home / "run" / f"{name}.json"
         if not record.exists():
             continue
-        service = Service(**json.loads(record.read_text()))
+        try:
+            service = Service(**json.loads(record.read_text()))
+        except (ValueError, TypeError):
+            continue  # damaged: its processes are found by their mark
         if is_process(service.pid, started=service.started):
             found[name] = service
     return found

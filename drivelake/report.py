@@ -17,6 +17,7 @@ from contracts.errors import PlatformError
 from contracts.settings import Settings
 from drivelake.catalogue import count_by, list_tables, read_table
 from governance.sealing import verify_bundle
+from governance.signing import public_key_file
 from simulation.scoring import (
     LabelScore,
     ScenarioScore,
@@ -83,7 +84,7 @@ def collect_report(settings: Settings, *, seconds_by_step: Mapping[str, float]) 
             rows={state.name: state.rows for state in list_tables(settings)},
             facts=(*_truth_facts(settings), *_model_facts(settings, release, folder)),
             binaries=_binaries(folder),
-            bundle=verify_bundle(folder).summary,
+            bundle=_verdict(settings, folder),
             bundle_uri=release["uri"],
         )
 
@@ -158,6 +159,11 @@ def _binaries(folder: Path) -> tuple[tuple[str, str, int], ...]:
         (binary["target"], binary["file"], binary["size_bytes"])
         for binary in _document(folder, "targets.json")["binaries"]
     )
+
+
+def _verdict(settings: Settings, folder: Path) -> str:
+    key = public_key_file(settings.home / "keys")
+    return verify_bundle(folder, trusted_key=key).summary
 
 
 def _document(folder: Path, name: str) -> Any:

@@ -123,6 +123,12 @@ def _read_key(path: Path) -> SigningKey:
     return SigningKey(private=private, public=PublicKey(pem))
 
 
+def public_key_file(folder: Path) -> Path | None:
+    """The public half of the key in a folder; None where there is no key yet."""
+    path = folder / _PUBLIC_FILE
+    return path if path.exists() else None
+
+
 def public_key_from(pem: bytes, *, uri: str | None = None) -> PublicKey:
     """A public key in its canonical form.
 

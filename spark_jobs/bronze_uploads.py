@@ -19,9 +19,9 @@ from deltalake.exceptions import CommitFailedError
 from contracts.settings import Settings
 from contracts.tables import TABLES
 from spark_jobs.bronze_rows import Fault, Taken
+from spark_jobs.delta import open_table
 from spark_jobs.discover import UploadObject
 from spark_jobs.ingest_index import Indexed
-from spark_jobs.tables import open_table
 
 NAME = "bronze.uploads"
 SCHEMA = TABLES[NAME].schema

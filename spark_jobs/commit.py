@@ -19,9 +19,10 @@ from deltalake.transaction import AddAction
 from contracts.errors import PlatformError
 from contracts.settings import Settings
 from contracts.tables import SILVER_KINDS, TABLES, table_uri
+from spark_jobs.delta import open_table
 from spark_jobs.parts import PARTITION_COLUMN, Part, PartWriter, delete_file, folder_of_batch
 from spark_jobs.storage import filesystem_of
-from spark_jobs.tables import list_tables, open_table
+from spark_jobs.tables import list_tables
 
 
 def write_rows(

@@ -31,6 +31,7 @@ from contracts.tables import SILVER_KINDS, TABLES
 from spark_jobs import bronze_uploads
 from spark_jobs.bronze_uploads import Row
 from spark_jobs.commit import withdraw
+from spark_jobs.delta import open_table
 from spark_jobs.discover import SETTLE_NS, UploadObject, discover
 from spark_jobs.ingest_batch import Batch
 from spark_jobs.ingest_definitions import (
@@ -43,7 +44,7 @@ from spark_jobs.pipeline import pipeline_version
 from spark_jobs.session import connected
 from spark_jobs.stage import pack
 from spark_jobs.storage import filesystem_of, is_local
-from spark_jobs.tables import create_table, open_table, register_existing
+from spark_jobs.tables import create_table, register_existing
 
 BATCH_BYTES = 4 << 30
 BATCH_OBJECTS = 256

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import attrs
 
 from contracts.settings import Settings
-from spark_jobs.tables import open_table, table_version
+from spark_jobs.delta import open_table
+from spark_jobs.tables import table_version
 
 
 @attrs.frozen

@@ -23,6 +23,7 @@ from contracts.errors import PlatformError, SetupError
 from contracts.settings import DEFAULT_SPARK_PORT, Settings
 
 START_SECONDS = 180.0
+_REACH_SECONDS = 5.0
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 _HIVE_SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 
@@ -240,7 +241,11 @@ def local_port(remote: str) -> int | None:
     (15002, 15002, None)
     """
     place = urlsplit(remote)
-    return (place.port or DEFAULT_SPARK_PORT) if place.hostname in _LOOPBACK else None
+    try:
+        port = place.port or DEFAULT_SPARK_PORT
+    except ValueError:  # no address at all
+        return None
+    return port if place.hostname in _LOOPBACK else None
 
 
 def answers(port: int) -> bool:
@@ -248,6 +253,17 @@ def answers(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def reachable(remote: str) -> bool:
+    """Whether something listens at a Connect address, here or elsewhere."""
+    try:
+        place = urlsplit(remote)
+        address = place.hostname or "", place.port or DEFAULT_SPARK_PORT
+        socket.create_connection(address, timeout=_REACH_SECONDS).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _wait(process: subprocess.Popen[bytes], server: ServerProcess, ports: tuple[int, ...]) -> None:

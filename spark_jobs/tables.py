@@ -23,6 +23,7 @@ from contracts.errors import ContractViolation, SchemaMismatchError
 from contracts.ids import canonical_json
 from contracts.settings import Settings
 from contracts.tables import LAYERS, TABLES, TableContract, table_uri
+from spark_jobs.delta import open_table
 from spark_jobs.parts import statistics_columns
 from spark_jobs.storage import filesystem_of, is_local, spark_location
 
@@ -39,14 +40,6 @@ def message_contract(table: str, schema: pa.Schema, *, schema_name: str = "") ->
         schema=schema,
         keys=("recording_id", "channel_id", "sequence", "log_time_ns"),
         required=("recording_id", "channel_id", "topic", "log_time_ns", "ingest_date"),
-    )
-
-
-def open_table(settings: Settings, name: str, *, version: int | None = None) -> DeltaTable:
-    """The table in delta-rs; TableNotFoundError if it was never made."""
-    options = dict(settings.storage_options)
-    return DeltaTable(
-        table_uri(settings.lake_uri, name), version=version, storage_options=options or None
     )
 
 

@@ -12,12 +12,12 @@ import pytest
 
 from contracts.errors import SchemaMismatchError
 from contracts.tables import TABLES
+from spark_jobs.delta import open_table
 from spark_jobs.session import connected
 from spark_jobs.tables import (
     ensure_table,
     list_tables,
     merge_rows,
-    open_table,
     read,
     read_arrow,
     register_existing,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import signal
@@ -59,9 +60,10 @@ def test_the_installed_script_is_the_entry_point():
 
 @pytest.fixture
 def lake(tmp_path):
-    """A lake with one small table."""
+    """Folder of a lake with one small table."""
     table = pa.table({"topic": ["/a", "/b"], "n": [1, 2], "data": [b"\x01", None]})
     write_deltalake(str(tmp_path / "home" / "lake" / "silver" / "demo"), table)
+    return tmp_path / "home" / "lake"
 
 
 def test_help_lists_every_command(call):
@@ -188,3 +190,89 @@ def test_a_library_that_tells_a_signal_as_its_own_error_is_stopped_too(monkeypat
     with pytest.raises(SystemExit, match="143"):
         cli.main()
     assert "run the same command again" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("lake")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["sql", "", "--engine", "duckdb"], "One statement that reads is needed"),
+        (["sql", "SELECT 1; SELECT 2", "--engine", "duckdb"], "One statement that reads"),
+        (["sql", "COPY (SELECT 1) TO 'x.csv'", "--engine", "duckdb"], "One statement that reads"),
+        (["sql", "FROM read_csv('/etc/hostname')", "--engine", "duckdb"], "Permission Error"),
+        (["sql", "SELECT topics FROM silver.demo", "--engine", "duckdb"], '"topic"'),
+        (["sql", "SELECT 1", "--engine", "duckdb", "--to", "/no/x.csv"], "There is no folder /no"),
+        (["verify", ".", "--key", "nokey"], "There is no key at nokey"),
+        (["ingest", "empty"], "There is nothing under empty"),
+    ],
+)
+def test_wrong_requests_are_one_sentence_and_code_2(
+    call, tmp_path, monkeypatch, arguments, sentence
+):
+    """What the user got wrong is told in one line, whatever its length, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    done = call(*arguments)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert sentence in line
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_wrong_setting_is_one_sentence(call, monkeypatch):
+    """A port that is no number names its variable."""
+    monkeypatch.setenv("DRIVELAKE_JDBC_PORT", "abc")
+    done = call("tables")
+    assert done.returncode == 2
+    assert "DRIVELAKE_JDBC_PORT takes a port number; got 'abc'" in done.stderr
+
+
+def test_unreachable_server_of_a_query_is_a_sentence(call, monkeypatch):
+    """A query to a server that does not answer ends at once."""
+    monkeypatch.setenv("SPARK_REMOTE", "sc://127.0.0.2:9")
+    done = call("sql", "SELECT 1")
+    assert done.returncode == 1
+    assert "No Spark server answers at sc://127.0.0.2:9" in done.stderr
+
+
+def test_nested_values_have_a_place_in_csv(call):
+    """A struct and a list are JSON in a cell."""
+    query = ["sql", "SELECT {'a': 1} AS s, [1, NULL] AS l", "--engine", "duckdb", "-f", "csv"]
+    rows = list(csv.reader(call(*query).stdout.splitlines()))
+    assert rows == [["s", "l"], ['{"a": 1}', "[1, null]"]]
+
+
+def test_damaged_log_is_told_and_the_other_tables_answer(call, lake):
+    """A cut Delta log: `status` and `tables` name the table, a query of it too; others answer."""
+    write_deltalake(str(lake / "gold" / "whole"), pa.table({"n": [1]}))
+    log = lake / "silver" / "demo" / "_delta_log" / "00000000000000000000.json"
+    log.write_bytes(log.read_bytes()[:10])
+    assert "silver.demo is damaged" in call("status").stdout
+    damage = {row["name"]: row["damage"] for row in json.loads(call("tables", "--json").stdout)}
+    assert damage["gold.whole"] == ""
+    assert "the log of silver.demo can't be read" in damage["silver.demo"]
+    done = call("sql", "SELECT * FROM silver.demo", "--engine", "duckdb")
+    assert done.returncode == 1
+    assert "DAMAGED_TABLE" in done.stderr
+    done = call("sql", "SELECT n FROM gold.whole", "--engine", "duckdb", "--json")
+    assert json.loads(done.stdout) == [{"n": 1}]
+
+
+def test_missing_data_file_is_named_with_its_version(call, lake):
+    """A file that the log names and nobody finds: which table, version and file; exit code 1."""
+    [file] = (lake / "silver" / "demo").glob("*.parquet")
+    file.unlink()
+    done = call("sql", "SELECT * FROM silver.demo", "--engine", "duckdb")
+    assert done.returncode == 1
+    assert "version 0 of silver.demo names a file that is not there" in done.stderr
+    assert file.name in done.stderr
+
+
+def test_damaged_record_of_a_service_is_no_service(call, tmp_path):
+    """A cut record in the run folder: `status` and `down` go on, and `down` removes it."""
+    record = tmp_path / "home" / "run" / "spark.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"name": "spa')
+    assert call("status").returncode == 0
+    assert call("down").returncode == 0
+    assert not record.exists()

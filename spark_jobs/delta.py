@@ -1,0 +1,56 @@
+"""Delta tables opened without Spark; light, for commands that must answer at once."""
+
+from __future__ import annotations
+
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from contracts.errors import IntegrityError
+from contracts.settings import Settings
+from contracts.tables import table_uri
+from spark_jobs.storage import filesystem_of
+
+
+def open_table(settings: Settings, name: str, *, version: int | None = None) -> DeltaTable:
+    """A table by `layer.table`, at its latest version or a pinned one.
+
+    Raises:
+        TableNotFoundError: It was never made.
+        IntegrityError: DAMAGED_TABLE, its log can't be read.
+    """
+    uri = table_uri(settings.lake_uri, name)
+    try:
+        return DeltaTable(
+            uri, version=version, storage_options=dict(settings.storage_options) or None
+        )
+    except TableNotFoundError:
+        raise
+    except DeltaError as error:
+        raise IntegrityError(
+            f"the log of {name} can't be read: {str(error).splitlines()[0]}",
+            code="DAMAGED_TABLE",
+            uri=uri,
+            remedy="Restore the file of _delta_log that is damaged or gone",
+        ) from error
+
+
+def require_files(settings: Settings, name: str) -> None:
+    """Check that every file which the latest version names is there.
+
+    Raises:
+        IntegrityError: MISSING_FILE, with the first that is not.
+    """
+    table = open_table(settings, name)
+    root = table_uri(settings.lake_uri, name)
+    filesystem, place = filesystem_of(root, storage_options=settings.storage_options)
+    paths = table.get_add_actions(flatten=True).column("path").to_pylist()
+    for path, info in zip(
+        paths, filesystem.get_file_info([f"{place}/{path}" for path in paths]), strict=True
+    ):
+        if not info.is_file:
+            raise IntegrityError(
+                f"version {table.version()} of {name} names a file that is not there",
+                code="MISSING_FILE",
+                uri=f"{root}/{path}",
+                remedy="Restore it; RESTORE the table to an older version if nobody has it",
+            )
