@@ -9,6 +9,7 @@ Source: ASAM MDF 4.1 and 4.2.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -32,6 +33,7 @@ from contracts.recording import (
 )
 from udfs.decode.context import DecodeContext
 from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS
+from udfs.decode.mdf4_columns import is_plain, plain_numbers
 from udfs.decode.mdf4_frames import frames_of
 from udfs.decode.mdf4_plan import FilePlan, GroupPlan, UnitPlan, plan_file
 from udfs.decode.mdf4_records import Records
@@ -53,11 +55,13 @@ from udfs.encodings.dbc import BusDefinition, parse_dbc
 from udfs.encodings.samples import Mask
 
 DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION"]
-_ROWS_AT_A_TIME = 1 << 18
+_SAMPLES_AT_A_TIME = 1 << 21
 _FRAMES_AT_A_TIME = 1 << 15
 _NS = 1e9
 _IDS_NAMED = 20
 _TIME_LIMIT = 9.2e18
+_PLANS: dict[int, tuple[Source, FilePlan]] = {}
+"""Plans by the identity of the index that was made of them, as long as that lives."""
 _ERRORS = {
     "TIME_OUT_OF_RANGE": "the time does not fit nanoseconds in 64 bits",
     "VALUE_MISSING": "the payload of the frame is not in the file",
@@ -80,7 +84,7 @@ def index_recording(source: Source) -> RecordingIndex:
     ends = [unit.end_ns for unit in units if unit.end_ns is not None]
     finalised = not file.unfinalised_flags
     zone = {} if file.time_zone_minutes is None else {"time_zone_min": str(file.time_zone_minutes)}
-    return RecordingIndex(
+    index = RecordingIndex(
         format="mdf4",
         profile=f"mdf{file.version / 100:.2f}",
         library=file.program,
@@ -103,6 +107,9 @@ def index_recording(source: Source) -> RecordingIndex:
         findings=(*plan.findings, *_more_findings(plan, groups)),
         structure=tuple(_structure(source, plan)),
     )
+    _PLANS[id(index)] = source, plan
+    weakref.finalize(index, _PLANS.pop, id(index), None)
+    return index
 
 
 def table_of_channel(
@@ -139,9 +146,12 @@ def iter_table_groups(
         units: Units to decode; all by default.
 
     Yields:
-        Groups of about 260,000 rows. A unit's ledger comes with its last group.
+        Groups of about two million rows, in batches of one or several signals. A unit's ledger
+        comes with its last group.
     """
-    plan = plan_file(source)
+    known, plan = _PLANS.get(id(index), (None, None))
+    if plan is None or known is not source:
+        plan = plan_file(source)
     definitions = _Definitions(plan, context)
     maker = RowMaker(context)
     planned = plan.units
@@ -321,7 +331,7 @@ class _UnitDecoder:
 
     def _of_group(self, group: GroupPlan) -> Iterator[TableGroup]:
         if group.kind == "signals":
-            step = max(_ROWS_AT_A_TIME // max(len(group.leaves), 1), 1)
+            step = max(_SAMPLES_AT_A_TIME // max(len(group.leaves), 1), 1)
         else:
             step = _FRAMES_AT_A_TIME
         make = {
@@ -342,6 +352,9 @@ class _UnitDecoder:
             yield attrs.evolve(found, bad=found.bad + bad)
 
     def _signals(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
+        plain = [leaf for leaf in group.leaves if is_plain(leaf.channel)]
+        raw = plain_numbers([leaf.channel for leaf in plain], records)
+        known = {id(leaf): row for leaf, row in zip(plain, raw, strict=True)}
         parts = [
             SignalPart(
                 name=leaf.name,
@@ -356,14 +369,14 @@ class _UnitDecoder:
                     records,
                     variable=self.unit.part.reader.variable,
                     element=leaf.element,
+                    raw=known.get(id(leaf)),
                 ),
             )
             for leaf in group.leaves
         ]
-        rows = self.maker.signals(parts, channel=group.channel)
-        return TableGroup(
-            (("signals", rows),), (), rows_by_channel={group.channel.id: len(records.ordinal)}
-        )
+        batches = self.maker.signal_batches(parts, channel=group.channel)
+        written = {group.channel.id: len(records.ordinal)}
+        return TableGroup(tuple(("signals", rows) for rows in batches), (), rows_by_channel=written)
 
     def _frames(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
         frames, missing = frames_of(group, self.unit.part.reader, records, log_time_ns=times)

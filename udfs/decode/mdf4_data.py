@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import bisect
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 
 import attrs
 import lz4.frame
 import numpy as np
 import zstandard
+from isal import isal_zlib
 
 from contracts.errors import DecodeError
 from contracts.recording import Finding, Source, UInt8Array
@@ -116,20 +116,24 @@ class DataStream:
 def _unzipped(source: Source, fragment: Fragment) -> tuple[UInt8Array, int]:
     """(size,) uint8 of a DZ block, and how many of its bytes are good."""
     packed = source.read_at(fragment.data_address, fragment.stored)
-    plain = _decompressed(packed, fragment.zip_kind, fragment.size)
-    whole = len(plain) == fragment.size
-    out = np.zeros(fragment.size, np.uint8)
+    plain = np.frombuffer(_decompressed(packed, fragment.zip_kind, fragment.size), np.uint8)
+    is_whole = len(plain) == fragment.size
     if fragment.zip_kind % 2 == 0:
-        out[: len(plain)] = np.frombuffer(plain, np.uint8)
-        return out, len(plain)
-    if not whole:
-        return out, 0
-    columns = max(fragment.columns, 1)
-    rows = fragment.size // columns
-    body = np.frombuffer(plain, np.uint8)
-    out[: rows * columns] = body[: rows * columns].reshape(columns, rows).T.reshape(-1)
-    out[rows * columns :] = body[rows * columns :]
-    return out, fragment.size
+        missing = np.zeros(fragment.size - len(plain), np.uint8)
+        return plain if is_whole else np.concatenate([plain, missing]), len(plain)
+    if not is_whole:
+        return np.zeros(fragment.size, np.uint8), 0
+    return _transposed(plain, max(fragment.columns, 1)), fragment.size
+
+
+def _transposed(plain: UInt8Array, columns: int) -> UInt8Array:
+    """Rows again of what was stored by columns; what is left behind the last row stays."""
+    rows = len(plain) // columns
+    out = np.empty(len(plain), np.uint8)
+    body = plain[: rows * columns].reshape(columns, rows)
+    out[: rows * columns].reshape(rows, columns)[:] = body.T
+    out[rows * columns :] = plain[rows * columns :]
+    return out
 
 
 def _decompressed(packed: memoryview, zip_kind: int, size: int) -> bytes:
@@ -138,8 +142,8 @@ def _decompressed(packed: memoryview, zip_kind: int, size: int) -> bytes:
     left = size
     try:
         if zip_kind < 2:
-            inflate = zlib.decompressobj()
-            feed = bytes(packed)
+            inflate = isal_zlib.decompressobj()
+            feed: bytes | memoryview = packed
             while left > 0 and not inflate.eof:
                 part = inflate.decompress(feed, min(left, _STEP_BYTES))
                 if not part and not inflate.unconsumed_tail:
@@ -156,7 +160,7 @@ def _decompressed(packed: memoryview, zip_kind: int, size: int) -> bytes:
                     left -= len(part)
         else:
             parts.append(lz4.frame.LZ4FrameDecompressor().decompress(bytes(packed), left))
-    except (zlib.error, zstandard.ZstdError, RuntimeError, EOFError):
+    except (isal_zlib.IsalError, zstandard.ZstdError, RuntimeError, EOFError):  # type: ignore[misc]
         if left == 0:
             return b""  # all bytes are there and their checksum says that they are wrong
     return b"".join(parts)

@@ -24,9 +24,10 @@ from udfs.decode.mdf4_types import (
     DataGroup,
     MdfChannel,
 )
+from udfs.decode.mdf4_walk import VARIABLE, RecordWalk
+from udfs.encodings.columns import windows
 
 _PIECE_BYTES = 16 << 20
-_VLSD_SIZE = -1
 
 
 @attrs.frozen(eq=False)
@@ -162,7 +163,7 @@ class DataGroupReader:
 
     def _unsorted(self, data_group: DataGroup) -> tuple[GroupRecords, ...]:
         sizes = {
-            group.record_id: _VLSD_SIZE if group.is_vlsd else group.data_bytes + group.invalid_bytes
+            group.record_id: VARIABLE if group.is_vlsd else group.data_bytes + group.invalid_bytes
             for group in data_group.groups
         }
         found, self.damage = _scan(self._stream, data_group.record_id_bytes, sizes)
@@ -187,7 +188,7 @@ class DataGroupReader:
         if self._invalid is None:
             width = group.data_bytes + group.invalid_bytes
             matrix, good = _rows(self._stream, start, stop, width)
-            return Records(matrix[good], ordinal[good])
+            return Records(matrix, ordinal).where(good)
         values, good = _rows(self._stream, start, stop, group.data_bytes)
         bits, also_good = _rows(self._invalid, start, stop, group.invalid_bytes)
         good = good & also_good
@@ -201,9 +202,12 @@ class DataGroupReader:
         chosen = positions[ordinal]
         first = int(chosen[0])
         arena, _ = self._stream.read(first, int(chosen[-1]) + width - first)
-        windows = np.ndarray((len(arena) - width + 1,), f"V{width}", arena.data, strides=(1,))
-        matrix = windows[chosen - first].view(np.uint8).reshape(-1, width)
-        return Records(matrix, ordinal)
+        step = int(chosen[-1] - first) // max(len(chosen) - 1, 1)
+        if bool((np.diff(chosen) == step).all()):  # evenly mixed: seen where they are
+            shape, strides = (len(chosen), width), (step, 1)
+            return Records(np.ndarray(shape, np.uint8, arena.data, strides=strides), ordinal)
+        found = windows(arena, f"V{width}")[chosen - first]
+        return Records(found.view(np.uint8).reshape(-1, width), ordinal)
 
     def variable(self, channel: MdfChannel, offsets: Int64Array) -> Variable:
         """Values of a VLSD channel at the offsets that its records hold."""
@@ -282,58 +286,26 @@ def _scan(
     stream: DataStream, id_bytes: int, sizes: Mapping[int, int]
 ) -> tuple[dict[int, Int64Array], str]:
     """Walk mixed records: positions by record id (for VLSD ids: position and length by turns)."""
-    parts: dict[int, list[Int64Array]] = {record_id: [np.empty(0, np.int64)] for record_id in sizes}
+    parts: dict[int, list[Int64Array]] = {record_id: [] for record_id in sizes}
     at, damage = 0, ""
     while at < stream.size and not damage:
         data, holes = stream.read(at, min(_PIECE_BYTES, stream.size - at))
-        found: dict[int, list[int]] = {record_id: [] for record_id in sizes}
-        good = holes[0][0] if holes else len(data)
-        step, damage = _scan_piece(data[:good], at, id_bytes, sizes, found)
-        for record_id, positions in found.items():
-            parts[record_id].append(np.array(positions, np.int64))
-        if damage and at + len(data) == stream.size and not np.any(data[step:]):
-            damage = ""  # zeros behind the last record: space that was never written to
-            break
-        at += step
+        walk = RecordWalk(data[: holes[0][0] if holes else len(data)], id_bytes, sizes)
+        walk.run()
+        for record_id, positions in walk.found(at):
+            parts[record_id].append(positions)
+        if walk.strange is not None:
+            if at + len(data) == stream.size and not np.any(data[walk.end :]):
+                break  # zeros behind the last record: space that was never written to
+            where = at + walk.end
+            damage = f"record id {walk.strange} at {where} of the data belongs to no group"
+        at += walk.end
         if holes:
             damage = damage or f"bytes from {at} of the data can't be had"
-        elif step == 0 and not damage:
+        elif walk.end == 0 and not damage:
             damage = f"the data ends inside a record, {stream.size - at} bytes are left"
-    return {record_id: np.concatenate(found) for record_id, found in parts.items()}, damage
-
-
-def _scan_piece(
-    piece: UInt8Array,
-    base: int,
-    id_bytes: int,
-    sizes: Mapping[int, int],
-    found: Mapping[int, list[int]],
-) -> tuple[int, str]:
-    """Walk the whole records of a piece; how far it came, and what stopped it short."""
-    data = piece.tobytes()
-    at, end = 0, len(data)
-    append = {record_id: positions.append for record_id, positions in found.items()}
-    while at + id_bytes <= end:
-        record_id = (
-            data[at] if id_bytes == 1 else int.from_bytes(data[at : at + id_bytes], "little")
-        )
-        size = sizes.get(record_id)
-        if size is None:
-            return at, f"record id {record_id} at {base + at} of the data belongs to no group"
-        start = at + id_bytes
-        if size == _VLSD_SIZE:
-            size = int.from_bytes(data[start : start + 4], "little")
-            start += 4
-            if start + size > end:
-                break
-            append[record_id](base + start)
-            append[record_id](size)
-        elif start + size > end:
-            break
-        else:
-            append[record_id](base + start)
-        at = start + size
-    return at, ""
+    none = np.empty(0, np.int64)
+    return {record_id: np.concatenate([none, *found]) for record_id, found in parts.items()}, damage
 
 
 def check_layout(group: ChannelGroup, channel: MdfChannel) -> None:

@@ -31,10 +31,10 @@ from udfs.decode.mdf4_types import (
     MdfChannel,
 )
 from udfs.encodings.bits import floats, integers
-from udfs.encodings.samples import Samples
+from udfs.encodings.columns import gather_bytes
+from udfs.encodings.samples import Mask, Samples, always, no_text
 
 Numbers = npt.NDArray[np.int64] | npt.NDArray[np.uint64] | npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 _EXACT_IN_DOUBLE = 1 << 53
 _CODECS = {6: "latin-1", 7: "utf-8", 8: "utf-16-le", 9: "utf-16-be"}
@@ -48,6 +48,7 @@ def samples_of(
     *,
     variable: Callable[[MdfChannel, Int64Array], Variable],
     element: int = 0,
+    raw: npt.NDArray[np.float64] | None = None,
 ) -> Samples:
     """Samples of a channel, or of one element of a channel array.
 
@@ -57,14 +58,17 @@ def samples_of(
         records: Records of the group.
         variable: Reads variable-length values at the offsets that the records hold.
         element: Which element of the array, row-major; 0 for a channel that is none.
+        raw: (N,) its raw numbers, where they are read already.
     """
     offset, bit = element_place(channel, element)
     if channel.kind == CN_VLSD or channel.data_type in (6, 7, 8, 9, 10, 11, 12, 13, 14):
-        raw = _texts(channel, blobs_of(group, channel, records, variable=variable, offset=offset))
-        samples = _text_conversion(raw, channel.conversion)
+        blobs = blobs_of(group, channel, records, variable=variable, offset=offset)
+        samples = _text_conversion(_texts(channel, blobs), channel.conversion)
     else:
-        samples = convert(numbers_of(channel, records, offset=offset), channel.conversion)
-    return samples.without(invalid_samples(group, channel, records, bit=bit))
+        numbers = numbers_of(channel, records, offset=offset) if raw is None else raw
+        samples = convert(numbers, channel.conversion)
+    invalid = invalid_samples(group, channel, records, bit=bit)
+    return samples if invalid is None else samples.without(invalid)
 
 
 def element_place(channel: MdfChannel, element: int) -> tuple[int, int]:
@@ -81,14 +85,14 @@ def element_place(channel: MdfChannel, element: int) -> tuple[int, int]:
 
 def invalid_samples(
     group: ChannelGroup, channel: MdfChannel, records: Records, *, bit: int
-) -> Mask:
-    """(N,) bool, which samples their record marks as invalid."""
+) -> Mask | None:
+    """(N,) bool, which samples their record marks as invalid; None where it has no marks."""
     rows = len(records.ordinal)
     has_bit = bool(channel.flags & CN_HAS_INVALID_BIT) and group.invalid_bytes > 0
     if channel.flags & CN_ALL_INVALID or (has_bit and bit // 8 >= group.invalid_bytes):
         return np.ones(rows, bool)  # a mark that is not in the record can't say that they are valid
     if not has_bit:
-        return np.zeros(rows, bool)
+        return None
     column = records.matrix[:, group.data_bytes + bit // 8]
     return (column >> np.uint8(bit % 8)) & 1 != 0
 
@@ -160,18 +164,18 @@ def find_channel(channels: Sequence[MdfChannel], address: int) -> MdfChannel | N
 def _texts(channel: MdfChannel, blobs: Variable) -> Samples:
     """Texts of a string channel; the hex digits of any other bytes."""
     codec = _CODECS.get(channel.data_type)
-    codes = np.full(len(blobs.starts), -1, np.int64)
-    known: dict[bytes, int] = {}
-    data = blobs.arena.data
-    spans = zip(blobs.starts.tolist(), blobs.lengths.tolist(), strict=True)
-    for row, (start, length) in enumerate(spans):
-        if start >= 0:
-            codes[row] = known.setdefault(bytes(data[start : start + length]), len(known))
+    there = blobs.starts >= 0
+    starts, lengths = blobs.starts, blobs.lengths
+    if not there.all():
+        starts, lengths = starts[there], lengths[there]
+    column = gather_bytes(blobs.arena, starts, lengths).dictionary_encode()
+    codes = np.full(len(there), -1, np.int64)
+    codes[there] = column.indices.to_numpy()
     return Samples(
         value=np.zeros(len(codes)),
         is_value=np.zeros(len(codes), bool),
         text=codes,
-        texts=tuple(_text(raw, codec) for raw in known),
+        texts=tuple(_text(raw, codec) for raw in column.dictionary.to_pylist()),
     )
 
 
@@ -212,17 +216,17 @@ def convert(raw: Numbers, conversion: Conversion | None) -> Samples:
         samples = rule(raw, conversion)
     if conversion.kind == 0:
         return _with_exact_texts(samples, raw)
-    return attrs.evolve(samples, raw=raw.astype(np.float64))
+    return attrs.evolve(samples, raw=raw.astype(np.float64, copy=False))
 
 
 def _numeric(raw: Numbers, conversion: Conversion) -> Samples:
-    x = raw.astype(np.float64)
-    none = np.full(len(x), -1, np.int64)
+    x = raw.astype(np.float64, copy=False)
+    none = no_text(len(x))
     try:
         value = _number_rule(conversion)(x, raw.dtype.kind == "f")
     except UnsupportedFormatError:
         return Samples(x, np.zeros(len(x), bool), none)  # the raw value stands beside; see the plan
-    is_value = np.ones(len(x), bool)
+    is_value = always(len(x))
     if conversion.kind == 6 and len(conversion.values) % 3 == 0:
         is_value = ~np.isnan(value)  # no default: a raw value outside all ranges has no number
     return Samples(value, is_value, none)
@@ -249,7 +253,7 @@ def _number_rule(conversion: Conversion) -> Rule:
     v = np.array(conversion.values)
     match conversion.kind:
         case 1:
-            return lambda x, _: x * v[1] + v[0] if v[0] else x * v[1]
+            return lambda x, _: _linear(x, v[1], v[0])
         case 2:
             return lambda x, _: _rational(x, v)
         case 3:
@@ -267,6 +271,11 @@ def _number_rule(conversion: Conversion) -> Rule:
         case _:
             what = f"conversion of type {conversion.kind}"
             raise UnsupportedFormatError(what, code="UNSUPPORTED_CONVERSION")
+
+
+def _linear(x: npt.NDArray[np.float64], factor: float, offset: float) -> npt.NDArray[np.float64]:
+    value = x * factor
+    return np.add(value, offset, out=value) if offset else value
 
 
 def _rational(x: npt.NDArray[np.float64], v: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import attrs
@@ -16,6 +17,8 @@ from udfs.encodings.can import CanFrames
 from udfs.encodings.columns import gather_bytes
 from udfs.encodings.samples import Samples
 
+_ALONE = 1024
+_KEPT_BYTES = 48 << 20
 SIGNALS = TABLES["silver.signals"].schema
 CAN_FRAMES = TABLES["silver.can_frames"].schema
 RAW_MESSAGES = TABLES["silver.raw_messages"].schema
@@ -50,6 +53,24 @@ class RowMaker:
 
     context: DecodeContext
     _constants: dict[tuple[pa.DataType, object], pa.Array] = attrs.field(factory=dict)
+    _kept_bytes: int = 0
+    _filled: tuple[tuple[object, ...], list[pa.Array | None]] = ((), [])
+
+    def signal_batches(
+        self, parts: Sequence[SignalPart], *, channel: Channel
+    ) -> tuple[pa.RecordBatch, ...]:
+        """Rows of `silver.signals`: a batch for each signal of many samples, one for all others.
+
+        A signal alone takes its columns as they are, nothing is copied; times that several parts
+        share are shared by their batches.
+        """
+        few = [part for part in parts if len(part.log_time_ns) < _ALONE]
+        batches = [
+            self.signals([part], channel=channel)
+            for part in parts
+            if len(part.log_time_ns) >= _ALONE
+        ]
+        return (*batches, self.signals(few, channel=channel)) if few else tuple(batches)
 
     def signals(self, parts: Sequence[SignalPart], *, channel: Channel) -> pa.RecordBatch:
         """Rows of `silver.signals`, one signal behind the other."""
@@ -62,12 +83,9 @@ class RowMaker:
             "publish_time_ns": times,
             "signal": self._repeated([part.name for part in parts], counts),
             "source": self._repeated([part.source for part in parts], counts),
-            "value": pa.array(
-                _joined([one.value for one in samples], np.float64),
-                mask=_joined([~one.is_value for one in samples], np.bool_),
-            ),
+            "value": _values(samples),
             "text": self._texts(samples, rows=sum(counts)),
-            "raw_value": _raw_values(samples),
+            "raw_value": self._raw_values(samples, rows=sum(counts)),
             "unit": self._repeated([part.unit or None for part in parts], counts),
             "definition_hash": self._repeated(
                 [part.definition_hash or None for part in parts], counts
@@ -123,24 +141,42 @@ class RowMaker:
         self, schema: pa.Schema, own: dict[str, pa.Array], *, rows: int, channel: Channel
     ) -> pa.RecordBatch:
         """All columns in the order of the table; what there is no value for is null."""
-        columns = own | {
-            "recording_id": self._constant(self.context.recording_id, pa.string(), rows),
-            "channel_id": self._constant(channel.id, pa.int32(), rows),
-            "topic": self._constant(channel.topic, pa.string(), rows),
-            "ingest_date": self._constant(self.context.ingest_date, pa.date32(), rows),
-        }
+        key = (schema.names[-2], len(schema), rows, channel.id, tuple(own))
+        if self._filled[0] != key:
+            same = {
+                "recording_id": self.context.recording_id,
+                "channel_id": channel.id,
+                "topic": channel.topic,
+                "ingest_date": self.context.ingest_date,
+            }
+            self._filled = (
+                key,
+                [
+                    None
+                    if field.name in own
+                    else self._constant(same.get(field.name), field.type, rows)
+                    for field in schema
+                ],
+            )
         arrays = [
-            columns[field.name] if field.name in columns else self._constant(None, field.type, rows)
-            for field in schema
+            own[name] if array is None else array
+            for name, array in zip(schema.names, self._filled[1], strict=True)
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _constant(self, value: object, kind: pa.DataType, rows: int) -> pa.Array:
+        """A column of one value; kept for the next batches as long as all that is kept is small."""
         kept = self._constants.get((kind, value))
         if kept is None or len(kept) < rows:
-            kept = pa.repeat(pa.scalar(value, kind), rows)
-            self._constants[kind, value] = kept
-        return kept.slice(0, rows)
+            old = 0 if kept is None else kept.nbytes
+            if isinstance(value, str):
+                kept = _repeated_text(value, rows)
+            else:
+                kept = pa.repeat(pa.scalar(value, kind), rows)
+            if self._kept_bytes + kept.nbytes - old <= _KEPT_BYTES:
+                self._kept_bytes += kept.nbytes - old
+                self._constants[kind, value] = kept
+        return kept if len(kept) == rows else kept.slice(0, rows)
 
     def _repeated(self, words: Sequence[str | None], counts: Sequence[int]) -> pa.Array:
         """Each word as often as its part has rows."""
@@ -153,6 +189,9 @@ class RowMaker:
         """Texts of all samples, null where a sample has none."""
         if not any(one.texts for one in samples):
             return self._constant(None, pa.string(), rows)
+        if len(samples) == 1:
+            text = samples[0].text
+            return pa.array(samples[0].texts, pa.string()).take(pa.array(text, mask=text < 0))
         words: list[str] = []
         codes = [np.empty(0, np.int64)]
         for one in samples:
@@ -161,19 +200,46 @@ class RowMaker:
         joined = np.concatenate(codes)
         return pa.array(words, pa.string()).take(pa.array(joined, mask=joined < 0))
 
+    def _raw_values(self, samples: Sequence[Samples], *, rows: int) -> pa.Array:
+        """Values before conversion, null where there is no conversion or the sample is invalid."""
+        if all(one.raw is None for one in samples):
+            return self._constant(None, pa.float64(), rows)
+        if all(one.raw is not None and one.is_invalid is None for one in samples):
+            return pa.array(
+                _joined([one.raw for one in samples if one.raw is not None], np.float64)
+            )
+        values, absent = [], []
+        for one in samples:
+            values.append(np.zeros(len(one.value)) if one.raw is None else one.raw)
+            marks = np.zeros(len(one.value), bool) if one.is_invalid is None else one.is_invalid
+            absent.append(marks | (one.raw is None))
+        return pa.array(_joined(values, np.float64), mask=_joined(absent, np.bool_))
+
 
 def _joined(
-    arrays: list[npt.NDArray[np.generic]], kind: type[np.generic]
+    arrays: Sequence[npt.NDArray[np.generic]], kind: type[np.generic]
 ) -> npt.NDArray[np.generic]:
-    return np.concatenate([np.empty(0, kind), *arrays])
+    """All arrays one behind the other; a single one as it is."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, kind), *arrays])
 
 
-def _raw_values(samples: Sequence[Samples]) -> pa.Array:
-    """Values before conversion, null where there is no conversion or the sample is invalid."""
-    values, absent = [np.empty(0)], [np.empty(0, np.bool_)]
-    for one in samples:
-        rows = len(one.value)
-        values.append(np.zeros(rows) if one.raw is None else one.raw)
-        marks = np.zeros(rows, np.bool_) if one.is_invalid is None else one.is_invalid
-        absent.append(marks | (one.raw is None))
-    return pa.array(np.concatenate(values), mask=np.concatenate(absent))
+def _values(samples: Sequence[Samples]) -> pa.Array:
+    """Physical values, null where a sample has no number."""
+    values = _joined([one.value for one in samples], np.float64)
+    if all(one.is_whole for one in samples):
+        return pa.array(values)
+    return pa.array(values, mask=_joined([~one.is_value for one in samples], np.bool_))
+
+
+def _repeated_text(word: str, rows: int) -> pa.Array:
+    """(rows,) string, the same word in each; `pa.repeat` appends them one by one."""
+    data = word.encode()
+    offsets = _even_offsets(len(data), rows)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data * rows)]
+    return pa.Array.from_buffers(pa.string(), rows, buffers)
+
+
+@functools.lru_cache(maxsize=64)
+def _even_offsets(size: int, rows: int) -> npt.NDArray[np.int32]:
+    """(rows + 1,) int32 offsets of words of the same size."""
+    return np.arange(rows + 1, dtype=np.int32) * np.int32(size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import attrs
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +11,18 @@ import numpy.typing as npt
 from contracts.recording import Int64Array
 
 Mask = npt.NDArray[np.bool_]
+
+
+@functools.lru_cache(maxsize=64)
+def always(rows: int) -> Mask:
+    """(N,) True, which takes no memory."""
+    return np.broadcast_to(np.True_, (rows,))
+
+
+@functools.lru_cache(maxsize=64)
+def no_text(rows: int) -> Int64Array:
+    """(N,) -1, which takes no memory."""
+    return np.broadcast_to(np.int64(-1), (rows,))
 
 
 @attrs.frozen(eq=False)
@@ -30,6 +44,11 @@ class Samples:
     texts: tuple[str, ...] = ()
     raw: npt.NDArray[np.float64] | None = None
     is_invalid: Mask | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is plain that every sample has a number, without a look at each."""
+        return self.is_value.strides == (0,) and bool(self.is_value[:1].all())
 
     def without(self, invalid: Mask) -> Samples:
         """The same with neither number nor text where `invalid`."""
