@@ -19,6 +19,7 @@ from rich.text import Text
 from typer._click.exceptions import ClickException  # Typer gives its base error no public name
 
 from contracts.errors import ContractViolation, PlatformError
+from drivelake import recording_commands
 from drivelake.environment import load_settings
 
 USAGE = 2
@@ -41,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
+recording_commands.register(app)
 out = Console()
 err = Console(stderr=True)
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

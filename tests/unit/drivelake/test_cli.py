@@ -20,7 +20,21 @@ from deltalake import write_deltalake
 from contracts.errors import PlatformError
 from drivelake import cli
 
-COMMANDS = ("demo", "up", "down", "ingest", "status", "sql", "tables", "simulate", "verify")
+COMMANDS = (
+    "demo",
+    "up",
+    "down",
+    "ingest",
+    "status",
+    "sql",
+    "tables",
+    "simulate",
+    "verify",
+    "inspect",
+    "doctor",
+    "convert",
+    "recover",
+)
 
 
 @attrs.frozen

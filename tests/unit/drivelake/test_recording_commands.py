@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import attrs
+import pyarrow.parquet as pq
+import pytest
+from rosbags.rosbag1 import Reader as BagReader
+
+import drivelake
+from udfs.decode.recording import index_recording
+from udfs.decode.source import open_source
+
+from tests.unit.udfs.decode.recordings import mcap_bytes  # isort: skip
+
+
+@attrs.frozen
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self):
+        """What was printed, as JSON."""
+        return json.loads(self.stdout)
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capfd):
+    """Run the command's entry point in a home of its own."""
+    monkeypatch.setenv("DRIVELAKE_HOME", str(tmp_path / "home"))
+
+    def run(*arguments) -> Done:
+        from drivelake.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["drivelake", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        text = capfd.readouterr()
+        assert "Traceback" not in text.err + text.out
+        return Done(ended.value.code, text.out, text.err)
+
+    return run
+
+
+@pytest.fixture
+def recording(tmp_path):
+    path = tmp_path / "drive.mcap"
+    path.write_bytes(mcap_bytes(1000))
+    return path
+
+
+@pytest.fixture
+def damaged(recording):
+    """The recording with a broken chunk, and cut behind three quarters."""
+    data = bytearray(recording.read_bytes())
+    with open_source(str(recording)) as source:
+        data[index_recording(source).units[5].offset + 100] ^= 1
+    path = recording.with_name("damaged.mcap")
+    path.write_bytes(data[: len(data) * 3 // 4])
+    return path
+
+
+def test_inspect_says_what_is_in_a_recording(call, recording):
+    """Format, size, span, chunks, and each channel with type, count, rate and span."""
+    done = call("inspect", recording, "--json")
+    assert done.returncode == 0
+    found = done.json
+    assert (found["format"], found["profile"], found["messages"]) == ("mcap", "ros2", 1000)
+    assert found["size_bytes"] == recording.stat().st_size
+    assert (found["start_ns"], found["end_ns"]) == (1_000_000_000, 1_999_000_000)
+    [chunks] = found["chunks"]
+    assert chunks["compression"] == "zstd"
+    assert chunks["stored_bytes"] < chunks["size_bytes"]
+    even, odd = found["channels"]
+    assert (odd["topic"], odd["type"], odd["messages"]) == ("/odd", "pkg/msg/Number", 500)
+    assert odd["rate_hz"] == pytest.approx(500)
+    assert (odd["start_ns"], odd["end_ns"]) == (1_001_000_000, 1_999_000_000)
+    assert (even["start_ns"], even["end_ns"]) == (1_000_000_000, 1_998_000_000)
+    text = call("inspect", recording).stdout
+    for word in ("1,000", "0.999 s", "1970-01-01T00:00:01.000Z", "/odd", "silver.pkg_number"):
+        assert word in text, word
+
+
+@pytest.mark.parametrize(
+    ("name", "format_", "messages"),
+    [
+        ("bag/rosbag.js/example-bz2.bag", "ros1bag", 8647),
+        ("db3/talker/talker.db3", "rosbag2_db3", 20),
+        ("mcap/rosbag2_talker/talker.mcap", "mcap", 20),
+        ("mdf/gomdf/sample2.mf4", "mdf4", None),
+    ],
+)
+def test_inspect_and_doctor_take_every_format(call, samples, name, format_, messages):
+    """Real recordings of each format are described in the same words, and are clean."""
+    found = call("inspect", samples / name, "--json").json
+    assert found["format"] == format_
+    diagnosis = call("doctor", samples / name, "--json")
+    assert (diagnosis.returncode, diagnosis.json["outcome"]) == (0, "ACCEPTED")
+    if messages is not None:
+        assert found["messages"] == diagnosis.json["recovered"] == messages
+        assert sum(channel["messages"] for channel in found["channels"]) == messages
+
+
+def test_doctor_says_where_and_how_much(call, damaged):
+    """A damaged recording ends with exit code 3, its broken ranges by byte, and the counts."""
+    done = call("doctor", damaged, "--json")
+    assert done.returncode == 3
+    found = done.json
+    assert found["outcome"] == "PARTIAL"
+    assert found["lost"] is None
+    by_code = {problem["code"]: problem for problem in found["problems"]}
+    assert by_code["CHUNK_CRC"]["offset"] < damaged.stat().st_size
+    assert by_code["CHUNK_CRC"]["lost_messages"] > 0
+    assert by_code["TRUNCATED"]["lost_messages"] is None
+    text = call("doctor", damaged).stdout
+    assert f"recoverable {found['recovered']}, lost unknown" in text
+
+
+def test_recover_writes_a_clean_file_and_leaves_the_original(call, damaged, tmp_path):
+    """What is readable comes out whole, message for message; the damaged file stays as it was."""
+    before = damaged.read_bytes()
+    done = call("recover", damaged, "--out", tmp_path / "clean.mcap")
+    assert done.returncode == 3
+    assert "lost unknown" in done.stdout
+    assert "CHUNK_CRC" in done.stderr
+    assert damaged.read_bytes() == before
+    clean = call("doctor", tmp_path / "clean.mcap", "--json")
+    assert clean.returncode == 0
+    kept = [
+        [row for batch in drivelake.read(str(path), allow_loss=True) for row in batch.to_pylist()]
+        for path in (damaged, tmp_path / "clean.mcap")
+    ]
+    order = [sorted(rows, key=lambda row: row["number"]) for rows in kept]
+    assert len(order[0]) == clean.json["recovered"] > 500
+    assert order[0] == order[1]
+
+
+def test_recover_of_a_bag_is_a_bag(call, samples, tmp_path):
+    """A cut ROS 1 bag gives a bag that the reference library opens, with an index again."""
+    data = (samples / "bag/robot_localization/test2.bag").read_bytes()
+    (tmp_path / "cut.bag").write_bytes(data[: len(data) * 2 // 3])
+    done = call("recover", tmp_path / "cut.bag", "--out", tmp_path / "clean.bag", "--json")
+    assert done.returncode == 3
+    with BagReader(tmp_path / "clean.bag") as bag:
+        assert bag.message_count == done.json["recovered"] > 1000
+        assert {connection.topic for connection in bag.connections} == {
+            "/imu/data",
+            "/jackal_velocity_controller/odom",
+        }
+        assert sum(1 for _ in bag.messages()) == bag.message_count
+
+
+def test_nothing_recovered_is_a_failure(call, tmp_path):
+    """A file of which nothing can be read ends with exit code 1 and leaves no file behind."""
+    broken = tmp_path / "broken.mcap"
+    broken.write_bytes(b"\x89MCAP0\r\n" + b"\xff" * 1000)
+    assert call("doctor", broken).returncode == 1
+    for command in (["recover"], ["convert", "--to", "mcap"], ["convert", "--to", "parquet"]):
+        done = call(command[0], broken, *command[1:], "--out", tmp_path / "out")
+        assert done.returncode == 1
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.mcap"]
+
+
+def test_convert_to_parquet_has_the_rows_and_the_payloads(call, samples, tmp_path, recording):
+    """One file a table; a part by topic and time where that is asked for."""
+    out = tmp_path / "out"
+    done = call("convert", recording, "--to", "parquet", "--out", out, "--topic", "/odd",
+                "--end", "1500000000", "--json")  # fmt: skip
+    assert (done.returncode, done.json["files"]) == (0, [["pkg_number.parquet", 250]])
+    table = pq.read_table(out / "pkg_number.parquet")
+    assert table["number"].to_pylist() == list(range(1, 500, 2))
+
+
+@pytest.mark.parametrize("name", ["bag/rosbag.js/example-bz2.bag", "db3/talker/talker.db3"])
+def test_convert_to_mcap_keeps_every_message(call, samples, tmp_path, name):
+    """The rows of the MCAP are those of the recording it came from."""
+    out = tmp_path / "out.mcap"
+    assert call("convert", samples / name, "--to", "mcap", "--out", out).returncode == 0
+    place = {"sequence", "publish_time_ns", "channel_id", "unit_offset", "data_offset"}
+    found = []
+    for path in (samples / name, out):
+        rows = [row for batch in drivelake.read(str(path)) for row in batch.to_pylist()]
+        plain = [{k: v for k, v in row.items() if k not in place} for row in rows]
+        found.append(sorted(map(str, plain)))
+    assert found[0] == found[1]
+
+
+def test_s3_is_a_place_like_any_other(call, recording, object_storage, new_bucket, monkeypatch):
+    """Every command reads from S3, and writes there."""
+    client = new_bucket("commands")
+    client.upload_file(str(recording), "commands", "in/drive.mcap")
+    for key, value in object_storage.items():
+        monkeypatch.setenv(key, value)
+    there = "s3://commands/in/drive.mcap"
+    assert call("inspect", there, "--json").json["messages"] == 1000
+    assert call("doctor", there).returncode == 0
+    assert call("recover", there, "--out", "s3://commands/out/drive.mcap").returncode == 0
+    assert call("convert", there, "--to", "parquet", "--out", "s3://commands/rows").returncode == 0
+    keys = {one["Key"] for one in client.list_objects_v2(Bucket="commands")["Contents"]}
+    assert {"out/drive.mcap", "rows/pkg_number.parquet"} < keys
+    assert call("doctor", "s3://commands/out/drive.mcap", "--json").json["recovered"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["inspect", "/no/such.mcap"], "no recording at /no/such.mcap"),
+        (["doctor", "/no/such.mcap"], "no recording at /no/such.mcap"),
+        (["convert", "{file}", "--to", "xml", "--out", "x"], "--to takes mcap, parquet"),
+        (["convert", "{file}", "--to", "mcap", "--out", "{file}"], "something at"),
+        (["recover", "{file}", "--out", "/no/such/folder/x.mcap"], "no folder /no/such/folder"),
+        (["recover", "{file}", "--out", "{file}.bag"], "no topic of ROS 1"),
+        (["convert", "{file}", "--to", "mcap", "--out", "{file}.2", "--topic", "/x"], "no topic"),
+        (["convert", "{file}", "--to", "mcap", "--out", "{file}.2", "--start", "x"], "is no time"),
+        (["doctor", "{file}", "--dbc", "/no/such.dbc"], "no file /no/such.dbc"),
+    ],
+)
+def test_wrong_requests_are_one_sentence_and_code_2(call, recording, arguments, says):
+    """A wrong request is one sentence, exit code 2, and nothing is written."""
+    before = recording.read_bytes()
+    done = call(*(argument.format(file=recording) for argument in arguments))
+    assert done.returncode == 2, done.stderr
+    assert says in " ".join(done.stderr.split())
+    assert recording.read_bytes() == before
+    assert [path.name for path in recording.parent.iterdir()] == [recording.name]
+
+
+def test_text_from_a_file_can_not_act_on_the_terminal(call, tmp_path):
+    """Control characters in a topic are shown escaped."""
+    import io
+
+    from mcap.writer import Writer
+
+    out = io.BytesIO()
+    writer = Writer(out)
+    writer.start("", "")
+    writer.add_message(writer.register_channel("/a\x1b[2J[red]b", "raw", 0), 1, b"x", 1)
+    writer.finish()
+    (tmp_path / "a.mcap").write_bytes(out.getvalue())
+    for command in ("inspect", "doctor"):
+        text = call(command, tmp_path / "a.mcap").stdout
+        assert "\x1b" not in text
+        assert "\\x1b[2J[red]b" in text
