@@ -63,3 +63,17 @@ def test_exit_code_says_whether_all_was_taken(drivelake, tmp_path, mcap_bytes):
     shown = drivelake("status")[1]
     for word in ("BAD_MAGIC", "TRUNCATED", "ALERT", "NAME_REUSE", own[2]["recording_id"][:16]):
         assert word in shown
+
+
+def test_frames_follow_where_they_are_asked_for(drivelake, tmp_path):
+    """`ingest --frames` ends with the clocks and frames of the drive, in the report too."""
+    from simulation.fleet import FleetSpec, simulate_fleet
+
+    simulate_fleet(
+        FleetSpec(drives=1, seconds=5.0, seed=29), out=tmp_path / "d", truth=tmp_path / "truth"
+    )
+    code, text = drivelake("ingest", "--frames", "--json", tmp_path / "d")
+    assert code == 0
+    rows = json.loads(text)["rows"]
+    assert rows["silver.clocks"] >= 3
+    assert rows["silver.frames"] > 30
