@@ -133,6 +133,55 @@ def simulated_adas(folder: Path) -> Path:
     return next((folder / "out").rglob("adas.mcap"))
 
 
+def repeated_mcap(path: Path, out: Path, *, times: int) -> None:
+    """The messages of a recording again and again, each time behind the last."""
+    from mcap.reader import make_reader
+    from mcap.writer import CompressionType, Writer
+
+    with path.open("rb") as file, out.open("wb") as grown:
+        reader = make_reader(file)
+        found = [(s, c, m) for s, c, m in reader.iter_messages(log_time_order=False)]
+        span = max(m.log_time for *_, m in found) - min(m.log_time for *_, m in found) + 1
+        writer = Writer(grown, chunk_size=1 << 20, compression=CompressionType.ZSTD)
+        writer.start("ros2", "drivelake benchmark")
+        schemas: dict[int, int] = {0: 0}
+        channels: dict[int, int] = {}
+        for schema, channel, _ in found:
+            if schema is not None and schema.id not in schemas:
+                schemas[schema.id] = writer.register_schema(
+                    schema.name, schema.encoding, schema.data
+                )
+            if channel.id not in channels:
+                channels[channel.id] = writer.register_channel(
+                    channel.topic, channel.message_encoding, schemas[channel.schema_id]
+                )
+        for turn in range(times):
+            for _, channel, one in found:
+                time_ns, sent_ns = one.log_time + turn * span, one.publish_time + turn * span
+                writer.add_message(channels[channel.id], time_ns, one.data, sent_ns, one.sequence)
+        writer.finish()
+
+
+def repeated_bag(path: Path, out: Path, *, times: int) -> None:
+    """The same of a bag."""
+    from rosbags.rosbag1 import Reader, Writer
+
+    writer = Writer(out)
+    writer.set_compression(Writer.CompressionFormat.LZ4)
+    with Reader(path) as reader, writer:
+        found = list(reader.messages())
+        connections = {
+            one.id: writer.add_connection(
+                one.topic, one.msgtype, msgdef=one.msgdef.data, md5sum=one.digest
+            )
+            for one in reader.connections
+        }
+        for turn in range(times):
+            later = turn * (reader.duration + 1)
+            for connection, time_ns, data in found:
+                writer.write(connections[connection.id], time_ns + later, data)
+
+
 def json_texts(count: int) -> list[bytes]:
     """States of a vehicle as JSON, as a gateway sends them."""
     random = np.random.default_rng(7)

@@ -22,16 +22,19 @@ from contracts.recording import (
     BadMessage,
     Channel,
     Finding,
+    Int64Array,
     LedgerEntry,
     MessageBatch,
     MessageGroup,
     RecordingIndex,
     Schema,
     Source,
+    UInt8Array,
     Unit,
 )
 from udfs.decode.compression import decompress_into
 from udfs.decode.limits import FIRST_BYTES, GROUP_BYTES, check_unit_size
+from udfs.decode.rosbag2_pages import Cells, joined_cells
 from udfs.decode.rosbag2_store import Definition, Rows, Store, Topic
 from udfs.decode.units import iter_unit_groups, rows_by_channel, sequence_bases
 
@@ -257,6 +260,9 @@ def _read_group(
 ) -> MessageGroup:
     topics = {channel.id: channel.topic for channel in index.channels}
     wanted = set(topics) if channels is None else set(topics) & set(channels)
+    plain = _read_plain(store, units, set(topics), wanted, bases)
+    if plain is not None:
+        return plain
     rows: list[tuple[int, int, int, memoryview]] = []
     bad: list[BadMessage] = []
     ledger = []
@@ -274,6 +280,62 @@ def _read_group(
         ledger.append(_ledger_entry(unit, found=len(found), orphans=orphans, bad=len(bad) - before))
     bad = [message for message in bad if message.channel_id in wanted]
     return MessageGroup(tuple(_batches(rows, units, wanted, bases)), tuple(ledger), tuple(bad))
+
+
+def _read_plain(
+    store: Store,
+    units: Sequence[Unit],
+    topics: Collection[int],
+    wanted: Collection[int],
+    bases: Mapping[int, Mapping[int, int]],
+) -> MessageGroup | None:
+    """A group straight from the pages; None where a row is compressed or needs a closer look."""
+    pages = store.pages
+    if pages is None:
+        return None
+    parts: list[Cells] = []
+    ledger: list[LedgerEntry] = []
+    for unit in units:
+        found = pages.rows_from(unit.offset, count=unit.length)
+        if found is None or pages.begins_with(found, _ZSTD_MAGIC).any():
+            return None
+        orphans = int(np.count_nonzero(~np.isin(found.topic, list(topics))))
+        ledger.append(_ledger_entry(unit, found=len(found), orphans=orphans, bad=0))
+        parts.append(found)
+    cells = joined_cells(parts)
+    if cells is None:
+        return None
+    batches = []
+    for channel, rows in rows_by_channel(cells.topic):
+        if channel in wanted:
+            chosen = cells.where(rows)
+            located = pages.payloads(chosen)
+            if located is None:
+                return None
+            base = _base(channel, units, bases)
+            batches.append(_batch(channel, *located, chosen, base))
+    return MessageGroup(tuple(batches), tuple(ledger))
+
+
+def _base(channel: int, units: Sequence[Unit], bases: Mapping[int, Mapping[int, int]]) -> int:
+    """How many messages of the channel the units before hold."""
+    return next((bases[u.index][channel] for u in units if channel in bases[u.index]), 0)
+
+
+def _batch(
+    channel: int, arena: UInt8Array, starts: Int64Array, cells: Cells, base: int
+) -> MessageBatch:
+    return MessageBatch(
+        channel_id=channel,
+        arena=arena,
+        starts=starts,
+        lengths=cells.size,
+        log_time_ns=cells.time_ns,
+        publish_time_ns=cells.time_ns,
+        sequence=base + np.arange(len(cells), dtype=np.int64),
+        unit_offset=cells.id,
+        payload_offset=np.zeros(len(cells), np.int64),
+    )
 
 
 def _payload(data: bytes | None) -> memoryview:
@@ -327,7 +389,7 @@ def _batches(
     for channel, chosen in rows_by_channel(head[:, 1]):
         if channel not in wanted:
             continue
-        base = next((bases[u.index][channel] for u in units if channel in bases[u.index]), 0)
+        base = _base(channel, units, bases)
         yield MessageBatch(
             channel_id=channel,
             arena=arena,

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from contracts.errors import DecodeError
 from contracts.recording import Int64Array, Source
+from udfs.decode.rosbag2_pages import COLUMNS, Pages
 
 _ROWS_AT_A_TIME = 50_000
 _HEADER_BYTES = 100
@@ -91,6 +92,7 @@ class Store:
         tables: Names of its tables.
         columns: Names of the columns of the tables that a bag may have.
         missing_bytes: What the file is shorter than its header says.
+        pages: The pages of `messages`; None where only SQLite can tell what they hold.
     """
 
     def __init__(self, source: Source) -> None:
@@ -107,6 +109,7 @@ class Store:
                 table: {row[1] for row in self._db.execute(f"PRAGMA table_info({table})")}
                 for table in ("topics", "messages", "message_definitions", "schema", "metadata")
             }
+            self.pages = self._sound_pages()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             self.__exit__()
             code = "NOT_A_DATABASE" if "not a database" in str(error) else "DB_MALFORMED"
@@ -121,6 +124,21 @@ class Store:
         self._db.close()
         if self._padded:
             Path(self._padded).unlink(missing_ok=True)
+
+    def _sound_pages(self) -> Pages | None:
+        """The pages of `messages` where the table is as recorders make it and nothing is cut."""
+        found = self._db.execute("SELECT name, type, pk FROM pragma_table_info('messages')")
+        names = [(name, kind if pk else "", pk) for name, kind, pk in found]
+        wanted = [
+            (name, "INTEGER" if i == 0 else "", int(i == 0)) for i, name in enumerate(COLUMNS)
+        ]
+        if names != wanted or self.missing_bytes:
+            return None
+        where = "name = 'messages' AND type = 'table' AND sql NOT LIKE '%WITHOUT%'"
+        root = self._db.execute(f"SELECT rootpage FROM sqlite_master WHERE {where}").fetchone()  # noqa: S608
+        with contextlib.suppress(ValueError):
+            return Pages(self._path, root=root[0]) if root else None
+        return None
 
     def wal_bytes(self) -> int:
         """Size of a write-ahead log that lies beside the file; it is another object, not read."""
@@ -186,6 +204,9 @@ class Store:
 
     def rows(self) -> Rows:
         """All rows of `messages` that can be read, and the ranges that can't."""
+        cells = self.pages.rows() if self.pages else None
+        if cells is not None:
+            return Rows(cells.id, cells.topic, cells.time_ns, cells.size)
         parts: list[Int64Array] = []
         gaps: tuple[tuple[int, int | None], ...] = ()
         last = 0
