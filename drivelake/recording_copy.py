@@ -15,10 +15,16 @@ from mcap.writer import CompressionType
 from mcap.writer import Writer as McapFileWriter
 from rosbags.rosbag1 import Writer as BagFileWriter
 
-from contracts.errors import ContractViolation, PlatformError
+from contracts.errors import ContractViolation
 from contracts.recording import MessageGroup, RecordingIndex
+from drivelake.recording_json import write_json
 from udfs.decode.reading import Account, iter_rows
-from udfs.decode.recording import index_recording, iter_message_groups, quick_index
+from udfs.decode.recording import (
+    has_messages,
+    index_recording,
+    iter_message_groups,
+    quick_index,
+)
 from udfs.decode.selection import Selection
 from udfs.decode.source import OpenSource
 
@@ -65,9 +71,18 @@ class MessageWriter(Protocol):
 
 
 def copy_messages(
-    source: OpenSource, out: Path, *, selection: Selection, container: str, walk: bool
+    source: OpenSource,
+    out: Path,
+    *,
+    selection: Selection,
+    container: str,
+    walk: bool,
+    definitions: Mapping[str, bytes],
 ) -> Copied:
     """Write the messages of a recording to a new file, as they were published.
+
+    A container of samples or frames has no messages: its rows become messages in JSON, a topic for
+    each signal and for each bus.
 
     Args:
         source: The recording.
@@ -75,26 +90,24 @@ def copy_messages(
         selection: What is asked for.
         container: `mcap`, or `bag` for a recording of ROS 1.
         walk: Whether the recording's own index is set aside.
+        definitions: Bus definitions by binding.
 
     Raises:
-        ContractViolation: USAGE, the recording has no messages, or none that go into a bag.
+        ContractViolation: USAGE, the recording has no messages that go into a bag.
         DecodeError: It can't be indexed.
         UnsupportedFormatError: No recording, or none that can be read here.
     """
     index = index_recording(source) if walk else quick_index(source)
     account = Account.of_index(index)
+    if not has_messages(index):
+        count = _copy_as_json(
+            source, index, out, selection=selection, account=account, definitions=definitions
+        )
+        return _copied(account, index, selection, files=((out.name, count),))
     with _writer(container, out, index, source) as writer:
-        try:
-            groups = iter_message_groups(source, index, selection=selection)
-            for group in groups:
-                account.add_ledger(group.ledger)
-                account.bad += len(group.bad)
-                account.written += _write_group(writer, group)
-        except PlatformError as error:
-            if error.code != "NO_MESSAGES":
-                raise
-            remedy = "`drivelake convert --to parquet` takes its rows"
-            raise ContractViolation(error.what, code="USAGE", remedy=remedy) from error
+        for group in iter_message_groups(source, index, selection=selection):
+            account.add_ledger(group.ledger)
+            _write_group(writer, group, account)
     return _copied(account, index, selection, files=((out.name, account.written),))
 
 
@@ -142,10 +155,30 @@ def _copied(
     return Copied(account.written, lost, account.bad, account.reasons, files)
 
 
-def _write_group(writer: MessageWriter, group: MessageGroup) -> int:
+def _copy_as_json(
+    source: OpenSource,
+    index: RecordingIndex,
+    out: Path,
+    *,
+    selection: Selection,
+    account: Account,
+    definitions: Mapping[str, bytes],
+) -> int:
+    """Write rows as JSON messages of an MCAP file; gives how many."""
+    if out.suffix == ".bag":
+        what = f"{index.format} holds no messages of ROS 1: only those go into a bag"
+        raise ContractViolation(what, code="USAGE", remedy="Name a file that ends in .mcap")
+    rows = iter_rows(
+        source, index, selection=selection, account=account, definitions=definitions, payloads=True
+    )
+    with out.open("wb") as stream:
+        return write_json(rows, stream, profile=index.profile, account=account)
+
+
+def _write_group(writer: MessageWriter, group: MessageGroup, account: Account) -> None:
     """Write the messages of a group in the order of the file."""
     if not group.batches:
-        return 0
+        return
     batches = group.batches
     channel = np.concatenate([np.full(len(b.starts), b.channel_id, np.int64) for b in batches])
     start, length, log, publish, sequence, unit, place = (
@@ -161,13 +194,16 @@ def _write_group(writer: MessageWriter, group: MessageGroup) -> int:
         )
     )
     order = np.lexsort((place, unit))
+    account.written += len(order)
+    fits = (log[order] >= 0) & (publish[order] >= 0)
+    account.add_untimely(int(np.count_nonzero(~fits)))
+    order = order[fits]
     arena = batches[0].arena.data
     columns = (channel, log, publish, sequence, start, length)
     for c, log_ns, publish_ns, number, at, size in zip(
         *(column[order].tolist() for column in columns), strict=True
     ):
         writer.write(c, log_ns, publish_ns, number, bytes(arena[at : at + size]))
-    return len(order)
 
 
 @contextmanager

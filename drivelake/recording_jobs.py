@@ -70,7 +70,12 @@ def convert_recording(
     def work(source: OpenSource, target: Path) -> Any:
         if container == "mcap":
             return copy_messages(
-                source, target, selection=selection, container="mcap", walk=selection.is_all
+                source,
+                target,
+                selection=selection,
+                container="mcap",
+                walk=selection.is_all,
+                definitions=definitions,
             )
         target.mkdir()
         return copy_rows(source, target, selection=selection, definitions=definitions)
@@ -90,7 +95,14 @@ def recover_recording(uri: str, place: str) -> dict[str, Any]:
     container = "bag" if place.endswith(".bag") else "mcap"
 
     def work(source: OpenSource, target: Path) -> Any:
-        return copy_messages(source, target, selection=Selection(), container=container, walk=True)
+        return copy_messages(
+            source,
+            target,
+            selection=Selection(),
+            container=container,
+            walk=True,
+            definitions={},
+        )
 
     return _copy(uri, place, work)
 

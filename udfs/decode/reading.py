@@ -62,6 +62,13 @@ class Account:
             if entry.fate == "quarantined" or entry.messages_lost != 0:
                 self.reasons.setdefault(entry.reason_code or "LOST", entry.detail)
 
+    def add_untimely(self, count: int) -> None:
+        """Take in messages whose time the target can't hold: they were read, but not written."""
+        if count:
+            self.written -= count
+            self.bad += count
+            self.reasons["TIME_OUT_OF_RANGE"] = f"{count} messages with times before 1970"
+
     @property
     def is_whole(self) -> bool:
         """Whether nothing that was asked for is missing, as far as is known."""

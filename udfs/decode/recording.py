@@ -147,6 +147,11 @@ def iter_selected_groups(
     yield from table_groups(clipped, index=index, context=context, selection=ids)
 
 
+def has_messages(index: RecordingIndex) -> bool:
+    """Whether a recording holds messages, rather than samples of signals or frames of a bus."""
+    return hasattr(_reader_of(index.format), "iter_message_groups")
+
+
 def iter_message_groups(
     source: Source,
     index: RecordingIndex,

@@ -189,6 +189,28 @@ def test_convert_to_mcap_keeps_every_message(call, samples, tmp_path, name):
     assert found[0] == found[1]
 
 
+def test_samples_and_frames_become_json_messages(call, samples, tmp_path):
+    """An MDF file becomes an MCAP that the reference library reads, value for value."""
+    from mcap.reader import make_reader
+
+    out = tmp_path / "out.mcap"
+    source = samples / "mdf/gomdf/sample2.mf4"
+    assert call("convert", source, "--to", "mcap", "--out", out).returncode == 0
+    rows = [row for batch in drivelake.read(str(source)) for row in batch.to_pylist()]
+    with out.open("rb") as stream:
+        found = [
+            (channel.topic, message.log_time, json.loads(message.data)["value"])
+            for _, channel, message in make_reader(stream).iter_messages()
+        ]
+    expected = [(f"{r['topic']}/{r['signal']}", r["log_time_ns"], r["value"]) for r in rows]
+    assert sorted(found) == sorted(expected)
+    frames = samples / "mdf/css_can_unfinalised/00000001.MF4"
+    done = call("convert", frames, "--to", "mcap", "--out", tmp_path / "frames.mcap", "--json")
+    assert done.json["files"] == [["frames.mcap", 5588]]
+    found = call("inspect", tmp_path / "frames.mcap", "--json").json
+    assert {channel["topic"] for channel in found["channels"]} == {"can/1", "can/2"}
+
+
 def test_s3_is_a_place_like_any_other(call, recording, object_storage, new_bucket, monkeypatch):
     """Every command reads from S3, and writes there."""
     client = new_bucket("commands")
