@@ -21,7 +21,16 @@ VALUE_SETS: Mapping[str, tuple[str, ...]] = {
         "DUPLICATE",
         "ERASED",
     ),
-    "bronze.recordings.format": ("mcap", "ros1bag", "rosbag2_db3", "mdf4"),
+    "bronze.recordings.format": (
+        "mcap",
+        "ros1bag",
+        "rosbag2_db3",
+        "mdf4",
+        "asc",
+        "blf",
+        "trc",
+        "candump",
+    ),
     "bronze.recordings.integrity": ("CRC", "NONE"),
     "bronze.recordings.outcome": ("ACCEPTED", "PARTIAL"),
     "bronze.channels.decode_status": (

@@ -259,7 +259,7 @@ _BRONZE: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...
             "vehicle_key": (_STR, "Surrogate key of the vehicle"),
             "recorder": (_STR, "Recorder within the vehicle"),
             "uri": (_STR, "Where its bytes are"),
-            "format": (_STR, "mcap, ros1bag, rosbag2_db3 or mdf4"),
+            "format": (_STR, "mcap, ros1bag, rosbag2_db3, mdf4, asc, blf, trc or candump"),
             "profile": (_STR, "Profile as the file states it"),
             "library": (_STR, "Writer as the file states it"),
             "size_bytes": (_I64, "Size"),

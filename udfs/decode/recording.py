@@ -30,6 +30,10 @@ _MODULES: Mapping[Format, str] = {
     "ros1bag": "udfs.decode.ros1bag",
     "rosbag2_db3": "udfs.decode.rosbag2",
     "mdf4": "udfs.decode.mdf4",
+    "asc": "udfs.decode.can_log",
+    "blf": "udfs.decode.can_log",
+    "trc": "udfs.decode.can_log",
+    "candump": "udfs.decode.can_log",
 }
 _QUICK: Mapping[str, str] = {
     "mcap": "udfs.decode.mcap_quick",
@@ -92,12 +96,12 @@ def iter_table_groups(
         Groups of about 32 MB of payload; their ledgers balance by themselves.
 
     Raises:
-        ContractViolation: A selection of an MDF file.
+        ContractViolation: A selection of an MDF file or a CAN log.
     """
     reader = _reader_of(index.format)
-    if index.format == "mdf4":
+    if not hasattr(reader, "iter_message_groups"):
         if selection is not None:
-            raise ContractViolation("an MDF file is decoded by units, not by channels")
+            raise ContractViolation(f"{index.format} is decoded by units, not by channels")
         yield from reader.iter_table_groups(source, index, units=units, context=context)
         return
     groups = reader.iter_message_groups(source, index, units=units, channels=selection)
@@ -183,10 +187,9 @@ def table_of_channel(
     Follows from the definitions alone, so tables can be made before anything is decoded. Messages
     of a channel that is not DECODED go to `raw_messages`.
     """
-    if index.format == "mdf4":
-        answer: tuple[str, pa.Schema | None, DecodeStatus] = _reader_of("mdf4").table_of_channel(
-            index, channel
-        )
+    reader = _reader_of(index.format)
+    if hasattr(reader, "table_of_channel"):
+        answer: tuple[str, pa.Schema | None, DecodeStatus] = reader.table_of_channel(index, channel)
         return answer
     plan = plan_of_channel(index, channel, table_names=table_names or {})
     return plan.table, plan.schema, plan.status

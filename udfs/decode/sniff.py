@@ -33,7 +33,17 @@ _PACKED = {
     b"7z\xbc\xaf\x27\x1c": "7z",
 }
 _TAR = slice(257, 262)
-_ASC_LOG = re.compile(rb"\A\s*(date [A-Z][a-z]{2} |base (hex|dec)\b|// version \d)", re.IGNORECASE)
+_CAN_LOGS = {
+    "asc": re.compile(
+        rb"\A\s*(date\s+\S+\s+\S+\s+\d|base\s+(hex|dec)\b|// version \d)", re.IGNORECASE
+    ),
+    "trc": re.compile(
+        rb"\A\s*;\$FILEVERSION\s*=|\A(\s*;[^\n]*\n)*\s*\d+\)\s+\d+(\.\d+)?\s+[0-9A-FRT]"
+    ),
+    "candump": re.compile(
+        rb"^\s*\(\d+\.\d+\)\s+\S+\s+([0-9A-Fa-f]{3,8}#|[0-9A-Fa-f]{3,8}\s+\[\d+\])", re.MULTILINE
+    ),
+}
 
 
 @attrs.frozen
@@ -79,7 +89,7 @@ def _from_magic(head: bytes, uri: str) -> Sniffed | None:
             return Sniffed("recording", "mdf4")
         raise _unsupported(f"MDF version {head[_MDF_VERSION].decode('latin-1').strip()}", uri)
     if head.startswith(b"LOGG"):
-        raise _unsupported("Vector BLF log", uri)
+        return Sniffed("recording", "blf")
     packed = next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
     if packed or head[_TAR] == b"ustar":
         # What an archive holds may lead anywhere: none is ever opened.
@@ -95,8 +105,9 @@ def _from_text(head: bytes, source: Source) -> Sniffed | None:
         return Sniffed("recording_metadata", "rosbag2_metadata")
     if text.lstrip().startswith(b"{"):
         return _from_json(text, source)
-    if _ASC_LOG.search(text):
-        raise _unsupported("Vector ASC log", source.uri)
+    log = next((name for name, mark in _CAN_LOGS.items() if mark.search(text)), "")
+    if log:
+        return Sniffed("recording", log)
     if b"\x00" not in text and (_DBC_SURE.search(text) or len(set(_DBC_SECTION.findall(text))) > 1):
         return Sniffed("bus_definition", "dbc")
     return None

@@ -1,0 +1,111 @@
+"""Rows of a CAN log: frames, the signals that bus definitions find in them, and other records."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import pyarrow as pa
+
+from contracts.recording import Channel
+from udfs.decode.can_log_part import Events
+from udfs.decode.context import DecodeContext
+from udfs.decode.signal_rows import RowMaker, SignalPart
+from udfs.encodings.can import CanFrames, DecodedFrames, decode_frames
+from udfs.encodings.dbc import BusDefinition, parse_dbc
+
+_IDS_NAMED = 20
+
+
+@attrs.define(eq=False)
+class BusRows:
+    """Makes the rows of one log, and says what the definitions did not know.
+
+    Attributes:
+        context: Values that go into every row; its definitions `can:<bus>`, `can:*`.
+        encoding: Of the records that are no frames.
+    """
+
+    context: DecodeContext
+    encoding: str
+    _maker: RowMaker = attrs.field(init=False)
+    _named: dict[str, BusDefinition] = attrs.field(init=False)
+    _unknown: dict[int, int] = attrs.field(factory=dict)
+    _short: dict[str, int] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._maker = RowMaker(self.context)
+        self._named = {
+            key.removeprefix("can:"): parse_dbc(data)
+            for key, data in sorted(self.context.definitions.items())
+            if key.startswith("can:")
+        }
+
+    def begin(self) -> None:
+        """Begin a unit: what `reason` says is of it alone."""
+        self._unknown.clear()
+        self._short.clear()
+
+    def of_frames(self, frames: CanFrames, *, channel: Channel) -> list[tuple[str, pa.RecordBatch]]:
+        """Rows of `can_frames`, and of `signals` where a definition knows them."""
+        tables = [("can_frames", self._maker.can_frames(frames, channel=channel))]
+        if self._named:
+            buses = np.unique(frames.bus).tolist()
+            decoded = decode_frames(frames, {bus: self._of_bus(bus) for bus in buses})
+            self._note(decoded)
+            if decoded.signals:
+                tables.append(("signals", self._signals(decoded, frames, channel)))
+        return tables
+
+    def of_events(self, events: Events, *, first: int, channel: Channel) -> pa.RecordBatch:
+        """Rows of `raw_messages`, numbered from `first`."""
+        return self._maker.raw(
+            arena=events.arena,
+            starts=events.starts,
+            lengths=events.lengths,
+            sequence=first + np.arange(len(events.starts), dtype=np.int64),
+            log_time_ns=events.log_time_ns,
+            encoding=self.encoding,
+            schema_hash="",
+            channel=channel,
+        )
+
+    def reason(self) -> tuple[str, str]:
+        """What the definitions could not tell of the frames of the unit: code and words."""
+        said = []
+        if self._unknown:
+            ids = sorted(self._unknown.items(), key=lambda item: -item[1])
+            words = ", ".join(f"{can_id:#x}: {count}" for can_id, count in ids[:_IDS_NAMED])
+            count = sum(self._unknown.values())
+            said.append(f"{count} frames of {len(ids)} unknown ids ({words})")
+        if self._short:
+            words = ", ".join(f"{name}: {count}" for name, count in sorted(self._short.items()))
+            said.append(f"frames shorter than their message ({words})")
+        code = "NO_DEFINITION" if self._unknown else "SHORT_FRAME" if self._short else ""
+        return code, "; ".join(said)
+
+    def _of_bus(self, bus: int) -> tuple[BusDefinition, ...]:
+        found = self._named.get(str(bus)), self._named.get("*")
+        return tuple(definition for definition in found if definition is not None)
+
+    def _note(self, decoded: DecodedFrames) -> None:
+        for can_id, count in decoded.unknown.items():
+            self._unknown[can_id] = self._unknown.get(can_id, 0) + count
+        for name, count in decoded.short.items():
+            self._short[name] = self._short.get(name, 0) + count
+
+    def _signals(
+        self, decoded: DecodedFrames, frames: CanFrames, channel: Channel
+    ) -> pa.RecordBatch:
+        parts = [
+            SignalPart(
+                name=found.signal.name,
+                source=found.message.name,
+                unit=found.signal.unit,
+                definition_hash=found.definition_hash,
+                sequence=frames.sequence[found.rows],
+                log_time_ns=frames.log_time_ns[found.rows],
+                samples=found.samples,
+            )
+            for found in decoded.signals
+        ]
+        return self._maker.signals(parts, channel=channel)
