@@ -176,6 +176,11 @@ class Walker:
         self, leaf: Leaf, block: npt.NDArray[np.generic], at: int, out: npt.NDArray[np.generic]
     ) -> None:
         """Copy a leaf of each record of the block to its column."""
+        if leaf.count and leaf.columns == 1 and out.dtype == np.dtype(self.order + leaf.code):
+            whole = f"V{leaf.size}"  # an array as one value is copied at once, not by number
+            items = np.ndarray(len(out), whole, buffer=block, offset=at, strides=block.itemsize)
+            out.view(whole)[:, 0] = items
+            return
         strides = (block.itemsize,) if leaf.count is None else (block.itemsize, leaf.item_size)
 
         def part(code: str, offset: int) -> npt.NDArray[np.generic]:
