@@ -56,7 +56,7 @@ from udfs.encodings.samples import Mask
 
 DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION"]
 _SAMPLES_AT_A_TIME = 1 << 21
-_FRAMES_AT_A_TIME = 1 << 15
+_FRAMES_AT_A_TIME, _MOST_FRAMES = 1 << 16, 1 << 18
 _NS = 1e9
 _IDS_NAMED = 20
 _TIME_LIMIT = 9.2e18
@@ -158,6 +158,12 @@ def iter_table_groups(
     for unit in index.units if units is None else units:
         decoder = _UnitDecoder(plan, planned[unit.index], maker, definitions)
         yield from decoder.table_groups()
+
+
+def _next_step(found: TableGroup, step: int) -> int:
+    """Frames to take next, so that they give about as many rows as a step of signals does."""
+    rows = sum(rows.num_rows for _, rows in found.tables)
+    return max(min(_SAMPLES_AT_A_TIME * step // max(rows, 1), _MOST_FRAMES), 1)
 
 
 def _declared(groups: Sequence[GroupPlan]) -> int:
@@ -340,9 +346,10 @@ class _UnitDecoder:
             "raw_messages": self._raw,
         }[group.kind]
         reader = self.unit.part.reader
-        begin, end = self.unit.ranges[group.channel.id]
-        for start in range(begin, end, step):
+        start, end = self.unit.ranges[group.channel.id]
+        while start < end:
             records = reader.records(group.layout, start, min(start + step, end))
+            start += step
             if not len(records.ordinal):
                 continue
             times, fits = _times_ns(self.plan, group, records)
@@ -350,6 +357,8 @@ class _UnitDecoder:
             bad = self._bad(group, records.where(~fits), "TIME_OUT_OF_RANGE")
             self.written += sum(found.rows_by_channel.values())
             yield attrs.evolve(found, bad=found.bad + bad)
+            if group.kind == "can_frames":
+                step = _next_step(found, step)
 
     def _signals(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
         plain = [leaf for leaf in group.leaves if is_plain(leaf.channel)]
@@ -381,9 +390,7 @@ class _UnitDecoder:
     def _frames(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
         frames, missing = frames_of(group, self.unit.part.reader, records, log_time_ns=times)
         tables = [("can_frames", self.maker.can_frames(frames, channel=group.channel))]
-        signals = self._bus_signals(group, frames)
-        if signals.num_rows:
-            tables.append(("signals", signals))
+        tables += [("signals", rows) for rows in self._bus_signals(group, frames)]
         bad = self._bad(group, records.where(missing), "VALUE_MISSING")
         written = {group.channel.id: len(frames.log_time_ns)}
         return TableGroup(tuple(tables), (), bad, written)
@@ -407,26 +414,29 @@ class _UnitDecoder:
             )
         )
 
-    def _bus_signals(self, group: GroupPlan, frames: CanFrames) -> pa.RecordBatch:
+    def _bus_signals(self, group: GroupPlan, frames: CanFrames) -> tuple[pa.RecordBatch, ...]:
         buses = np.unique(frames.bus).tolist()
         decoded = decode_frames(frames, {bus: self.definitions.of(bus, group) for bus in buses})
         for can_id, count in decoded.unknown.items():
             self.unknown[can_id] = self.unknown.get(can_id, 0) + count
         for name, count in decoded.short.items():
             self.short[name] = self.short.get(name, 0) + count
+        shared: dict[int, tuple[Int64Array, Int64Array]] = {}
+        for rows in {id(found.rows): found.rows for found in decoded.signals}.values():
+            shared[id(rows)] = frames.sequence[rows], frames.log_time_ns[rows]
         parts = [
             SignalPart(
                 name=found.signal.name,
                 source=found.message.name,
                 unit=found.signal.unit,
                 definition_hash=found.definition_hash,
-                sequence=frames.sequence[found.rows],
-                log_time_ns=frames.log_time_ns[found.rows],
+                sequence=shared[id(found.rows)][0],
+                log_time_ns=shared[id(found.rows)][1],
                 samples=found.samples,
             )
             for found in decoded.signals
         ]
-        return self.maker.signals(parts, channel=group.channel)
+        return self.maker.signal_batches(parts, channel=group.channel)
 
     def _raw(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
         """Whole records; behind each, its variable-length values with their 4-byte lengths."""

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from udfs.decode.mdf4_records import Records
 from udfs.decode.mdf4_types import CN_VIRTUAL, CN_VIRTUAL_MASTER, CN_VLSD, MdfChannel
+from udfs.encodings.samples import room_for
 
 _BLOCK_BYTES = 256 << 10
 _KINDS = {0: "<u", 1: ">u", 2: "<i", 3: ">i", 4: "<f", 5: ">f"}
@@ -36,8 +36,7 @@ def is_plain(channel: MdfChannel) -> bool:
 def plain_numbers(channels: Sequence[MdfChannel], records: Records) -> npt.NDArray[np.float64]:
     """(C, N) float64, raw numbers of plain channels of N records."""
     rows, width = records.matrix.shape
-    pool = pa.allocate_buffer(8 * len(channels) * rows)  # it keeps pages that malloc gives back
-    out = np.frombuffer(pool, np.float64).reshape(len(channels), rows)
+    out = room_for(len(channels), rows)
     if not rows or not channels:
         return out
     layout = np.dtype(

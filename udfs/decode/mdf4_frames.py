@@ -11,7 +11,8 @@ import numpy as np
 from contracts.recording import Int64Array
 from udfs.decode.mdf4_plan import GroupPlan
 from udfs.decode.mdf4_records import DataGroupReader, Records
-from udfs.decode.mdf4_values import blobs_of, samples_of
+from udfs.decode.mdf4_types import CN_ALL_INVALID, CN_FIXED, CN_HAS_INVALID_BIT, MdfChannel
+from udfs.decode.mdf4_values import blobs_of, numbers_of, samples_of
 from udfs.encodings.can import DATA_LENGTHS, CanFrames
 from udfs.encodings.samples import Mask
 
@@ -47,22 +48,23 @@ def frames_of(
     else:
         arena, there = np.empty(0, np.uint8), np.ones(rows, bool)
         starts, lengths = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    kept = slice(None) if there.all() else there
     sent = numbers.of("Dir", default=-1)
     bus = numbers.of("BusChannel", default=plan.bus)
     frames = CanFrames(
-        log_time_ns=log_time_ns[there],
-        sequence=records.ordinal[there],
-        bus=bus[there],
-        can_id=np.where(identity < 0, -1, identity & _ID_BITS)[there],
-        is_extended=extended[there],
-        is_fd=is_fd[there],
-        is_remote=np.full(int(there.sum()), plan.frame_kind == "CAN_RemoteFrame"),
-        is_error=np.full(int(there.sum()), plan.frame_kind == "CAN_ErrorFrame"),
-        dlc=np.where(dlc < 0, length, dlc)[there],
+        log_time_ns=log_time_ns[kept],
+        sequence=records.ordinal[kept],
+        bus=bus[kept],
+        can_id=np.where(identity < 0, -1, identity & _ID_BITS)[kept],
+        is_extended=extended[kept],
+        is_fd=is_fd[kept],
+        is_remote=np.full(int(np.count_nonzero(there)), plan.frame_kind == "CAN_RemoteFrame"),
+        is_error=np.full(int(np.count_nonzero(there)), plan.frame_kind == "CAN_ErrorFrame"),
+        dlc=np.where(dlc < 0, length, dlc)[kept],
         arena=arena,
-        starts=starts[there],
-        lengths=lengths[there],
-        is_transmitted=np.clip(sent, -1, 1)[there],
+        starts=starts[kept],
+        lengths=lengths[kept],
+        is_transmitted=np.clip(sent, -1, 1)[kept],
     )
     return frames, ~there
 
@@ -81,6 +83,9 @@ class _Numbers:
         if channel is None:
             return np.full(len(self._records.ordinal), default, np.int64)
         group = self._plan.group
+        is_marked = channel.flags & (CN_ALL_INVALID | CN_HAS_INVALID_BIT)
+        if channel.conversion is None and is_plain_integer(channel) and not is_marked:
+            return numbers_of(channel, self._records).astype(np.int64, copy=False)
         samples = samples_of(group, channel, self._records, variable=self._reader.variable)
         values, there = samples.value, samples.is_value
         if field == "Dir" and samples.texts:
@@ -91,3 +96,8 @@ class _Numbers:
             values, there = np.where(there, values, samples.raw), np.ones(len(values), bool)
         there = there & (np.abs(values) <= _LARGEST)
         return np.where(there, values, default).astype(np.int64)
+
+
+def is_plain_integer(channel: MdfChannel) -> bool:
+    """Whether it holds integers that a double holds, too."""
+    return channel.kind == CN_FIXED and channel.data_type < 4 and channel.bit_count <= 53

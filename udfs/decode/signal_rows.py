@@ -19,7 +19,9 @@ from udfs.encodings.samples import Samples
 
 _ALONE = 1024
 _KEPT_BYTES = 48 << 20
+_LEAST_ROWS = 4096
 SIGNALS = TABLES["silver.signals"].schema
+_SIGNAL, _VALUE, _RAW = (SIGNALS.names.index(name) for name in ("signal", "value", "raw_value"))
 CAN_FRAMES = TABLES["silver.can_frames"].schema
 RAW_MESSAGES = TABLES["silver.raw_messages"].schema
 
@@ -52,8 +54,9 @@ class RowMaker:
     """Makes rows of one recording; columns of one value are made once and then sliced."""
 
     context: DecodeContext
-    _constants: dict[tuple[pa.DataType, object], pa.Array] = attrs.field(factory=dict)
+    _constants: dict[tuple[str, object], pa.Array] = attrs.field(factory=dict)
     _kept_bytes: int = 0
+    _shared: tuple[tuple[object, ...], object, list[pa.Array]] = ((), None, [])
     _filled: tuple[tuple[object, ...], list[pa.Array | None]] = ((), [])
 
     def signal_batches(
@@ -66,11 +69,23 @@ class RowMaker:
         """
         few = [part for part in parts if len(part.log_time_ns) < _ALONE]
         batches = [
-            self.signals([part], channel=channel)
-            for part in parts
-            if len(part.log_time_ns) >= _ALONE
+            self._alone(part, channel=channel) for part in parts if len(part.log_time_ns) >= _ALONE
         ]
         return (*batches, self.signals(few, channel=channel)) if few else tuple(batches)
+
+    def _alone(self, part: SignalPart, *, channel: Channel) -> pa.RecordBatch:
+        """Rows of one signal; what the signals of a message share is made once."""
+        samples, rows = part.samples, len(part.log_time_ns)
+        if samples.texts or samples.raw is None or not samples.is_whole:
+            return self.signals([part], channel=channel)
+        key = (channel.id, part.source, part.unit, part.definition_hash, id(part.sequence))
+        if self._shared[0] != key or self._shared[1] is not part.sequence:
+            self._shared = key, part.sequence, self.signals([part], channel=channel).columns
+        columns = list(self._shared[2])
+        columns[_SIGNAL] = self._constant(part.name, pa.string(), rows)
+        columns[_VALUE] = pa.array(samples.value)
+        columns[_RAW] = pa.array(samples.raw)
+        return pa.RecordBatch.from_arrays(columns, schema=SIGNALS)
 
     def signals(self, parts: Sequence[SignalPart], *, channel: Channel) -> pa.RecordBatch:
         """Rows of `silver.signals`, one signal behind the other."""
@@ -166,16 +181,19 @@ class RowMaker:
 
     def _constant(self, value: object, kind: pa.DataType, rows: int) -> pa.Array:
         """A column of one value; kept for the next batches as long as all that is kept is small."""
-        kept = self._constants.get((kind, value))
+        key = ("", value) if isinstance(value, str) else (str(kind), value)
+        kept = self._constants.get(key)
         if kept is None or len(kept) < rows:
-            old = 0 if kept is None else kept.nbytes
-            if isinstance(value, str):
-                kept = _repeated_text(value, rows)
+            self._kept_bytes -= 0 if kept is None else kept.nbytes
+            room = max(1 << (rows - 1).bit_length(), _LEAST_ROWS) if rows else 0
+            word = len(value) if isinstance(value, str) else 0
+            keeps = self._kept_bytes + room * (word + 8) <= _KEPT_BYTES
+            kept = _repeated_value(value, kind, room if keeps else rows)
+            if keeps:
+                self._kept_bytes += kept.nbytes
+                self._constants[key] = kept
             else:
-                kept = pa.repeat(pa.scalar(value, kind), rows)
-            if self._kept_bytes + kept.nbytes - old <= _KEPT_BYTES:
-                self._kept_bytes += kept.nbytes - old
-                self._constants[kind, value] = kept
+                self._constants.pop(key, None)
         return kept if len(kept) == rows else kept.slice(0, rows)
 
     def _repeated(self, words: Sequence[str | None], counts: Sequence[int]) -> pa.Array:
@@ -231,11 +249,12 @@ def _values(samples: Sequence[Samples]) -> pa.Array:
     return pa.array(values, mask=_joined([~one.is_value for one in samples], np.bool_))
 
 
-def _repeated_text(word: str, rows: int) -> pa.Array:
-    """(rows,) string, the same word in each; `pa.repeat` appends them one by one."""
-    data = word.encode()
-    offsets = _even_offsets(len(data), rows)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data * rows)]
+def _repeated_value(value: object, kind: pa.DataType, rows: int) -> pa.Array:
+    """(rows,) the same value in each; `pa.repeat` appends texts one by one."""
+    if not isinstance(value, str):
+        return pa.repeat(pa.scalar(value, kind), rows)
+    data = value.encode()
+    buffers = [None, pa.py_buffer(_even_offsets(len(data), rows)), pa.py_buffer(data * rows)]
     return pa.Array.from_buffers(pa.string(), rows, buffers)
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import attrs
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from contracts.recording import Int64Array
 
 Mask = npt.NDArray[np.bool_]
+
+
+def room_for(*shape: int) -> npt.NDArray[np.float64]:
+    """Float64 to be filled, of Arrow's pool: that keeps pages which malloc gives back."""
+    pool = pa.allocate_buffer(8 * math.prod(shape))
+    return np.frombuffer(pool, np.float64).reshape(shape)
 
 
 @functools.lru_cache(maxsize=64)
@@ -48,7 +56,7 @@ class Samples:
     @property
     def is_whole(self) -> bool:
         """Whether it is plain that every sample has a number, without a look at each."""
-        return self.is_value.strides == (0,) and bool(self.is_value[:1].all())
+        return len(self.is_value) > 0 and self.is_value.strides == (0,) and bool(self.is_value[0])
 
     def without(self, invalid: Mask) -> Samples:
         """The same with neither number nor text where `invalid`."""
