@@ -134,6 +134,8 @@ def compile_program(
     ros1: bool = False,
     pointer_fields: frozenset[str] = frozenset(),
     wide: int = 2,
+    version: int = 1,
+    is_delimited: bool = False,
 ) -> Program:
     """Compile a type.
 
@@ -142,11 +144,18 @@ def compile_program(
         ros1: ROS 1 serialisation instead of CDR.
         pointer_fields: Fields of the root, sequences of bytes, that are left in the recording.
         wide: Bytes of a character of a wide string.
+        version: Of CDR. In XCDR2 nothing is aligned to more than 4 bytes, and collections of what
+            is no primitive have their length in bytes before them (XTypes 1.3 §7.4.3.2, .5).
+        is_delimited: Whether appendable messages have theirs too, as DELIMITED_CDR2 has it.
 
     Raises:
         UnsupportedFormatError: UNPARSABLE_DEFINITION: larger than any message can be.
     """
-    return _Compiler(ros1=ros1, pointer_fields=pointer_fields, wide=wide).program(kind)
+    compiler = _Compiler(ros1=ros1, pointer_fields=pointer_fields, wide=wide)
+    compiler.most_align = 4 if version > 1 else 8
+    compiler.has_lengths = version > 1
+    compiler.is_delimited = is_delimited
+    return compiler.program(kind)
 
 
 def column_type(kind: Type) -> pa.DataType:
@@ -184,6 +193,10 @@ def _is_dropped(kind: Struct, field: str) -> bool:
 
 
 class _Compiler:
+    most_align = 8
+    has_lengths = False
+    is_delimited = False
+
     def __init__(self, *, ros1: bool, pointer_fields: frozenset[str], wide: int) -> None:
         self._ros1 = ros1
         self._wide = wide
@@ -202,10 +215,14 @@ class _Compiler:
         self, kind: Type, flat: list[Item | Leaf], columns: _Counter, *, is_root: bool = False
     ) -> Node:
         if not isinstance(kind, Struct):
+            if self.has_lengths and _is_many_of_others(kind):
+                flat.append(_BYTE_LENGTH)
             flat.append(self._item(kind))
             return columns.next()
         names = iter(column_fields(kind))
         nodes: list[tuple[str, Node]] = []
+        if self.is_delimited and kind.is_appendable:
+            flat.append(_BYTE_LENGTH)
         if not kind.fields and not self._ros1:
             flat.append(Leaf("u1", columns=0))
         for field, child in kind.fields:
@@ -252,7 +269,23 @@ class _Compiler:
         code, rest = (
             (kind.seconds, kind.nanoseconds) if isinstance(kind, Stamp) else (kind.code, "")
         )
-        return Leaf(code, rest, align=1 if self._ros1 else np.dtype(code).itemsize)
+        return Leaf(code, rest, align=1 if self._ros1 else self._align(code))
+
+    def _align(self, code: str) -> int:
+        return min(np.dtype(code).itemsize, self.most_align)
+
+
+_BYTE_LENGTH = Leaf("u4", columns=0, align=4)
+
+
+def _is_many_of_others(kind: Type) -> bool:
+    """Whether it is a sequence or an array of what is no primitive."""
+    if not isinstance(kind, Many):
+        return False
+    element = kind.element
+    while kind.size is not None and isinstance(element, Many) and element.size is not None:
+        element = element.element  # dimensions of one array
+    return not (isinstance(element, Number) and element.is_primitive)
 
 
 class _Counter:

@@ -8,7 +8,12 @@ from udfs.encodings.payload import PayloadDecoder
 from udfs.encodings.protobuf import protobuf_decoder
 from udfs.encodings.ros import ros_decoder
 
-_ROS_PAIRS = {("cdr", "ros2msg"), ("ros1", "ros1msg")}
+_ROS_PAIRS = {
+    ("cdr", "ros2msg"),
+    ("cdr", "ros2idl"),
+    ("cdr", "omgidl"),
+    ("ros1", "ros1msg"),
+}
 
 
 def decoder_for(

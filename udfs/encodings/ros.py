@@ -1,6 +1,6 @@
 """ROS messages, CDR and ROS 1 serialisation, decoded from their own definitions.
 
-Source: DDS-RTPS 2.5 §10 (encapsulation), http://wiki.ros.org/msg
+Source: DDS-RTPS 2.5 §10 and DDS-XTypes 1.3 §7.6.3.1.2 (encapsulation), http://wiki.ros.org/msg
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ import pyarrow as pa
 from contracts.errors import UnsupportedFormatError
 from contracts.recording import Int64Array, MessageBatch, Schema
 from udfs.encodings.columns import windows
+from udfs.encodings.idl import parse_idl
 from udfs.encodings.layout import Program, column_type, compile_program
 from udfs.encodings.payload import BadPayload, Decoded
 from udfs.encodings.ros_definition import Many, Number, Struct, parse_definition
 from udfs.encodings.walk import BadRowsError, Scope, Walker
 
+IDL_ENCODINGS = ("ros2idl", "omgidl")
 HEADER_BYTES = 4
 MAX_PADDING = 3
 _CDR_ORDERS = {0x0000: ">", 0x0001: "<"}
+_CDR2_ORDERS = {0x0006: ">", 0x0007: "<"}
+_DELIMITED_ORDERS = {0x0008: ">", 0x0009: "<"}
 _MAX_RESTARTS = 8
 
 
@@ -37,6 +41,7 @@ class RosDecoder:
         schema: The columns; of a pointer field `f`, `f_offset` from the start of the payload and
             `f_length`.
         ros1: ROS 1 serialisation instead of CDR.
+        pointers: Fields that are left in the recording.
         wider: How it is read if wide characters take four bytes, as Fast CDR 1 has them, and not
             two; None where there are none.
     """
@@ -46,6 +51,7 @@ class RosDecoder:
     schema: pa.Schema
     ros1: bool
     wider: Program | None = None
+    pointers: frozenset[str] = frozenset()
 
     def decode(self, batch: MessageBatch) -> Decoded:
         """Decode every message; a bad one has the class of its first fault.
@@ -63,6 +69,8 @@ class RosDecoder:
         for header, rows in _by_header(headers, whole):
             if header in _CDR_ORDERS:
                 parts.append(self._cdr(batch, rows, _CDR_ORDERS[header]))
+            elif header in _CDR2_ORDERS | _DELIMITED_ORDERS and self.wider is None:
+                parts.append(self._cdr2(batch, rows, header))
             else:
                 what = f"CDR representation {header:#06x}"
                 bad += [BadPayload(int(i), "UNSUPPORTED_CDR", what) for i in rows]
@@ -79,6 +87,13 @@ class RosDecoder:
                 parts.append(attrs.evolve(part, bad=[]))
                 rows = np.array([one.message for one in part.bad], np.int64)
         return _joined([*parts, attrs.evolve(part, rows=None, index=rows[:0])])
+
+    def _cdr2(self, batch: MessageBatch, rows: Int64Array, header: int) -> _Part:
+        """Walk over XCDR2; its lengths in bytes are checked by where a message ends."""
+        is_delimited = header in _DELIMITED_ORDERS
+        program = _second_program(self.definition, self.pointers, is_delimited=is_delimited)
+        order = (_CDR2_ORDERS | _DELIMITED_ORDERS)[header]
+        return self._walk(program, batch, rows, order=order, padding=MAX_PADDING)
 
     def _walk(
         self,
@@ -110,7 +125,10 @@ class RosDecoder:
                 rows = np.delete(rows, error.rows)
                 continue
             return _Part(self._batch(columns, batch.starts[rows]), rows, bad)
-        halves = [self._walk(program, batch, half, order=order) for half in np.array_split(rows, 2)]
+        halves = [
+            self._walk(program, batch, half, order=order, padding=padding)
+            for half in np.array_split(rows, 2)
+        ]
         return _joined([*halves, _Part(None, rows[:0], bad)])
 
     def _batch(self, columns: pa.StructArray, starts: Int64Array) -> pa.RecordBatch:
@@ -184,7 +202,7 @@ def ros_decoder(schema: Schema, *, pointer_fields: frozenset[str] = frozenset())
     """Decoder of a ROS message definition, kept: a fleet has few of them in many recordings.
 
     Args:
-        schema: Of encoding ros1msg (ROS 1 serialisation) or ros2msg (CDR).
+        schema: Of encoding ros1msg (ROS 1 serialisation), or ros2msg, ros2idl or omgidl (CDR).
         pointer_fields: Byte sequences of the root that are left in the recording; names that
             are no byte sequences are ignored.
 
@@ -197,7 +215,10 @@ def ros_decoder(schema: Schema, *, pointer_fields: frozenset[str] = frozenset())
     except UnicodeDecodeError as error:
         what = f"definition of {schema.name} is not UTF-8"
         raise UnsupportedFormatError(what, code="UNPARSABLE_DEFINITION") from error
-    root = parse_definition(text, name=schema.name, ros1=ros1)
+    if schema.encoding in IDL_ENCODINGS:
+        root = parse_idl(text, name=schema.name)
+    else:
+        root = parse_definition(text, name=schema.name, ros1=ros1)
     bytes_fields = {name for name, kind in root.fields if kind == Many(Number("u1"))}
     pointers = pointer_fields & bytes_fields
     program = compile_program(root, ros1=ros1, pointer_fields=pointers)
@@ -205,7 +226,12 @@ def ros_decoder(schema: Schema, *, pointer_fields: frozenset[str] = frozenset())
     if b"wstring" in schema.data:
         wider = compile_program(root, ros1=ros1, pointer_fields=pointers, wide=4)
         wider = wider if wider != program else None
-    return RosDecoder(root, program, _schema(root, pointers), ros1, wider)
+    return RosDecoder(root, program, _schema(root, pointers), ros1, wider, pointers)
+
+
+@functools.lru_cache(maxsize=64)
+def _second_program(root: Struct, pointers: frozenset[str], *, is_delimited: bool) -> Program:
+    return compile_program(root, pointer_fields=pointers, version=2, is_delimited=is_delimited)
 
 
 def _schema(root: Struct, pointers: frozenset[str]) -> pa.Schema:

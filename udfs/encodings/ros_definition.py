@@ -44,9 +44,13 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 
 @attrs.frozen
 class Number:
-    """A number of fixed size; `code` is its numpy type without byte order."""
+    """A number of fixed size; `code` is its numpy type without byte order.
+
+    `is_primitive` is what XTypes makes of it: an enumeration is a type of its own.
+    """
 
     code: str
+    is_primitive: bool = True
 
 
 @attrs.frozen
@@ -66,10 +70,14 @@ class Stamp:
 
 @attrs.frozen
 class Struct:
-    """A message: its name without `/msg/`, and its fields in order."""
+    """A message: its name without `/msg/`, and its fields in order.
+
+    `is_appendable` tells whether XCDR2 puts its length before it.
+    """
 
     name: str
     fields: tuple[tuple[str, Type], ...]
+    is_appendable: bool = False
 
 
 @attrs.frozen
@@ -82,7 +90,7 @@ class Many:
 
 Type = Number | Text | Stamp | Struct | Many
 
-_ROS2_STAMPS = {
+ROS2_STAMPS = {
     "builtin_interfaces/Time": Stamp("i4", "u4"),
     "builtin_interfaces/Duration": Stamp("i4", "u4"),
 }
@@ -101,10 +109,11 @@ def parse_definition(text: str, *, name: str, ros1: bool = False) -> Struct:
         UnsupportedFormatError: UNPARSABLE_DEFINITION: a part is missing, refers to itself, or is
             no message definition.
     """
-    return _Parser(_sections(text, name), ros1=ros1).struct(_plain(name), depth=0)
+    return _Parser(_sections(text, name), ros1=ros1).struct(plain_name(name), depth=0)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Name of a type without the folder it is in: `package/Name`."""
     return name.replace("/msg/", "/").replace("/srv/", "/").replace("/action/", "/")
 
 
@@ -118,8 +127,8 @@ def _sections(text: str, name: str) -> dict[str, str]:
         head, _, body = part.lstrip().partition("\n")
         if not head.startswith("MSG:"):
             raise _unparsable(f"a part of {name} begins with {head[:40]!r}, not with MSG:")
-        sections[_plain(head[4:].strip())] = body
-    sections[_plain(name)] = root
+        sections[plain_name(head[4:].strip())] = body
+    sections[plain_name(name)] = root
     return sections
 
 
@@ -128,7 +137,7 @@ class _Parser:
 
     def __init__(self, sections: dict[str, str], *, ros1: bool) -> None:
         self._sections = sections
-        self._stamps = _ROS2_STAMPS | (_ROS1_STAMPS if ros1 else {})
+        self._stamps = ROS2_STAMPS | (_ROS1_STAMPS if ros1 else {})
         self._done: dict[str, Struct] = {}
         self._open: set[str] = set()
         self._leaves = 0
@@ -177,7 +186,7 @@ class _Parser:
             return Number(_NUMBERS[name])
         if name in ("string", "wstring"):
             return Text(wide=name == "wstring")
-        full = self._full_name(_plain(name), package)
+        full = self._full_name(plain_name(name), package)
         return self._stamps.get(full) or self.struct(full, depth=depth + 1)
 
     def _full_name(self, name: str, package: str) -> str:
