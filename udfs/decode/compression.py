@@ -69,7 +69,7 @@ def _unpack(
     offset: int | None,
 ) -> int:
     try:
-        piece = stepwise.decompress(bytes(data), max_length=len(out) + 1)
+        piece = stepwise.decompress(data, max_length=len(out) + 1)
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         raise DecodeError(str(error), code="CHUNK_DAMAGED", offset=offset) from error
     if len(piece) == len(out):

@@ -9,6 +9,7 @@ Source: ROS bag format 2.0, http://wiki.ros.org/Bags/Format/2.0
 from __future__ import annotations
 
 import bz2
+import itertools
 import struct
 from collections.abc import Iterator
 
@@ -20,6 +21,7 @@ from contracts.errors import DecodeError
 from contracts.recording import Int64Array, Source, UInt8Array
 from udfs.decode.compression import decompress_into
 from udfs.decode.ros1bag_records import OP_CONNECTION, OP_MESSAGE, Chunk, header_fields
+from udfs.encodings.columns import windows
 
 _OUT_STEP_BYTES = 1 << 20
 _U32 = struct.Struct("<I")
@@ -171,16 +173,16 @@ def _gather(data: UInt8Array, offsets: Int64Array) -> ChunkMessages | None:
     layout = _layout(bytes(data[offsets[0] : offsets[0] + width - 4]))
     if layout is None:
         return None
-    conn_at, time_at, constant, template = layout
-    windows = np.ndarray((len(data) - width + 1,), f"V{width}", buffer=view, strides=(1,))
-    heads = windows[offsets].view(np.uint8).reshape(-1, width)
-    if not np.array_equal(
-        heads[:, constant], np.broadcast_to(template, (len(heads), len(template)))
-    ):
+    conn_at, time_at, spans = layout
+    heads = windows(data, f"V{width}")[offsets]
+    matrix = heads.view(np.uint8).reshape(-1, width)
+    if not all((matrix[:, at : at + len(same)] == same).all() for at, same in spans):
         return None
-    connection = _column(heads, conn_at, "<u4")
-    time_ns = _column(heads, time_at, "<u4") * 1_000_000_000 + _column(heads, time_at + 4, "<u4")
-    lengths = _column(heads, width - 4, "<u4")
+    connection, seconds, nanoseconds, lengths = (
+        np.ndarray(len(heads), "<u4", buffer=heads, offset=at, strides=width).astype(np.int64)
+        for at in (conn_at, time_at, time_at + 4, width - 4)
+    )
+    time_ns = seconds * 1_000_000_000 + nanoseconds
     starts = offsets + width
     ends = starts + lengths
     gap_starts = np.concatenate([np.zeros(1, np.int64), ends])
@@ -215,13 +217,8 @@ def _merged(indexed: ChunkMessages, walked: ChunkMessages) -> ChunkMessages:
     )
 
 
-def _column(heads: UInt8Array, at: int, kind: str) -> Int64Array:
-    width = np.dtype(kind).itemsize
-    return np.ascontiguousarray(heads[:, at : at + width]).view(kind)[:, 0].astype(np.int64)
-
-
-def _layout(header: bytes) -> tuple[int, int, Int64Array, UInt8Array] | None:
-    """Where conn and time stand in a message record, and the bytes that never change."""
+def _layout(header: bytes) -> tuple[int, int, list[tuple[int, UInt8Array]]] | None:
+    """Where conn and time stand in a message record, and the bytes between that never change."""
     at, places = 4, {}
     while at < len(header):
         (length,) = _U32.unpack_from(header, at)
@@ -231,6 +228,9 @@ def _layout(header: bytes) -> tuple[int, int, Int64Array, UInt8Array] | None:
     op, conn, time = (places.get(name, (0, 0)) for name in (b"op", b"conn", b"time"))
     if (op[1], conn[1], time[1]) != (1, 4, 8) or header[op[0]] != OP_MESSAGE:
         return None
-    varying = {*range(conn[0], conn[0] + 4), *range(time[0], time[0] + 8)}
-    constant = np.array([i for i in range(len(header)) if i not in varying], np.int64)
-    return conn[0], time[0], constant, np.frombuffer(header, np.uint8)[constant]
+    edges = sorted([(0, 0), (conn[0], 4), (time[0], 8), (len(header), 0)])
+    spans = [
+        (at + length, np.frombuffer(header[at + length : end], np.uint8))
+        for (at, length), (end, _) in itertools.pairwise(edges)
+    ]
+    return conn[0], time[0], spans

@@ -5,6 +5,7 @@ Source: ROS bag format 2.0, http://wiki.ros.org/Bags/Format/2.0
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator, Mapping
 
@@ -23,6 +24,7 @@ OP_CHUNK_INFO = 0x06
 OP_CONNECTION = 0x07
 
 _MAX_HEADER_BYTES = 1 << 20
+_KEPT_HEADER_BYTES = 128
 _FIRST_LOOK_BYTES = 512
 _U32 = struct.Struct("<I")
 _INDEX_ROW = np.dtype([("seconds", "<u4"), ("nanoseconds", "<u4"), ("offset", "<u4")])
@@ -69,6 +71,16 @@ def header_fields(header: memoryview | bytes) -> dict[bytes, bytes]:
     return fields
 
 
+@functools.lru_cache(maxsize=1024)
+def _kept_fields(header: bytes) -> dict[bytes, bytes]:
+    return header_fields(header)
+
+
+def _fields_of(header: bytes) -> Mapping[bytes, bytes]:
+    """Fields of a header; short ones, of which a bag has few in great number, are kept."""
+    return _kept_fields(header) if len(header) <= _KEPT_HEADER_BYTES else header_fields(header)
+
+
 def read_record(source: Source, offset: int) -> Record:
     """Read the head of the record at `offset`; its data is not touched.
 
@@ -88,7 +100,7 @@ def read_record(source: Source, offset: int) -> Record:
     if header_length + 8 > len(look):
         look = source.read_at(offset, header_length + 8)
     try:
-        fields = header_fields(look[4 : 4 + header_length])
+        fields = _fields_of(bytes(look[4 : 4 + header_length]))
         op = fields[b"op"][0]
     except (ValueError, LookupError) as error:
         raise DecodeError("bytes are no record", code="BAD_RECORD", offset=offset) from error
@@ -152,15 +164,15 @@ def chunk_at(source: Source, offset: int) -> Chunk:
     data_length = min(record.data_length, source.size - record.data_offset)
     size = record.number(b"size")
     check_unit_size(record.data_length, declared=size, offset=offset)
-    offsets, times, counts = [], [], dict[int, int]()
+    entries, counts = list[memoryview](), dict[int, int]()
     end = min(record.end, source.size)
     while (entry := _index_record(source, end)) is not None:
-        rows = np.frombuffer(source.read_at(entry.data_offset, entry.data_length), _INDEX_ROW)
-        offsets.append(rows["offset"].astype(np.int64))
-        times.append(rows["seconds"] * np.int64(1_000_000_000) + rows["nanoseconds"])
+        entries.append(source.read_at(entry.data_offset, entry.data_length))
         conn = entry.number(b"conn")
-        counts[conn] = counts.get(conn, 0) + len(rows)
+        counts[conn] = counts.get(conn, 0) + entry.number(b"count")
         end = entry.end
+    rows = np.frombuffer(b"".join(entries), _INDEX_ROW)
+    times = rows["seconds"] * np.int64(1_000_000_000) + rows["nanoseconds"]
     return Chunk(
         offset=offset,
         end=end,
@@ -169,8 +181,8 @@ def chunk_at(source: Source, offset: int) -> Chunk:
         compression=record.fields.get(b"compression", b"none").decode("ascii", "backslashreplace"),
         size=size,
         is_whole=record.end <= source.size,
-        offsets=np.concatenate(offsets) if offsets else None,
-        times_ns=np.concatenate(times) if times else None,
+        offsets=rows["offset"].astype(np.int64) if entries else None,
+        times_ns=times if entries else None,
         counts=counts,
     )
 
