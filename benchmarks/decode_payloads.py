@@ -71,7 +71,7 @@ def decoder_of(
 ) -> Callable[[], int]:
     """What decodes the payloads with drivelake and counts the rows."""
     from contracts.recording import MessageBatch, Schema
-    from udfs.decode.units import ARENA_PADDING
+    from udfs.decode.arena import PADDING_BYTES
     from udfs.encodings.registry import decoder_for
 
     schema = Schema(1, name, encoding, definition, "0" * 64)
@@ -80,7 +80,7 @@ def decoder_of(
     lengths = np.array([len(one) for one in payloads], np.int64)
     starts = np.cumsum(lengths) - lengths
     order = np.arange(len(payloads), dtype=np.int64)
-    arena = np.frombuffer(b"".join(payloads) + bytes(ARENA_PADDING), np.uint8)
+    arena = np.frombuffer(b"".join(payloads) + bytes(PADDING_BYTES), np.uint8)
     batch = MessageBatch(1, arena, starts, lengths, order, order, order, order, starts)
     return lambda: decoder.decode(batch).rows.num_rows
 

@@ -25,6 +25,7 @@ from contracts.recording import (
     Unit,
 )
 from udfs.decode import mcap_records as rec
+from udfs.decode.arena import PADDING_BYTES, new_arena
 from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS, check_unit_size
 from udfs.decode.mcap_chunk import (
     Definition,
@@ -36,7 +37,7 @@ from udfs.decode.mcap_chunk import (
 )
 from udfs.decode.mcap_index import index_file
 from udfs.decode.mcap_scan import is_conflict
-from udfs.decode.units import ARENA_PADDING, iter_unit_groups, rows_by_channel
+from udfs.decode.units import iter_unit_groups, rows_by_channel
 
 _TIME_LIMIT = np.uint64(1 << 63)
 
@@ -133,9 +134,9 @@ class _Reader:
 
     def read_chunks(self, units: Sequence[Unit]) -> MessageGroup:
         """Decompress chunks one behind the other and collect their messages."""
-        needed = sum(unit.uncompressed_size or 0 for unit in units) + ARENA_PADDING
-        if len(self.arena) < needed:
-            self.arena = np.empty(needed, np.uint8)
+        needed = sum(unit.uncompressed_size or 0 for unit in units)
+        if len(self.arena) < needed + PADDING_BYTES:
+            self.arena = new_arena(needed)
         parts, ledger, bad = list[_Part](), list[LedgerEntry](), list[BadMessage]()
         used = 0
         for unit in units:

@@ -21,9 +21,10 @@ from contracts.recording import (
     Unit,
 )
 from udfs.decode import ros1bag_records as rec
+from udfs.decode.arena import PADDING_BYTES, new_arena
 from udfs.decode.ros1bag_chunk import ChunkMessages, chunk_messages, load_chunk
 from udfs.decode.ros1bag_scan import scan_file
-from udfs.decode.units import ARENA_PADDING, iter_unit_groups, rows_by_channel, sequence_bases
+from udfs.decode.units import iter_unit_groups, rows_by_channel, sequence_bases
 
 
 def index_recording(source: Source) -> RecordingIndex:
@@ -61,9 +62,9 @@ def iter_message_groups(
     bases = sequence_bases(index.units)
     arena = np.empty(0, np.uint8)
     for group in iter_unit_groups(index.units if units is None else units):
-        needed = sum(unit.uncompressed_size or 0 for unit in group) + ARENA_PADDING
-        if len(arena) < needed:
-            arena = np.empty(needed, np.uint8)
+        needed = sum(unit.uncompressed_size or 0 for unit in group)
+        if len(arena) < needed + PADDING_BYTES:
+            arena = new_arena(needed)
         yield _read_group(source, group, arena, known=known, wanted=wanted, bases=bases)
 
 

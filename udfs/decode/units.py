@@ -9,9 +9,6 @@ import numpy as np
 from contracts.recording import Int64Array, Unit
 from udfs.decode.limits import GROUP_BYTES
 
-ARENA_PADDING = 32
-"""Bytes behind the last message of an arena, so that a reader of words stays inside."""
-
 
 def iter_unit_groups(units: Sequence[Unit]) -> Iterator[list[Unit]]:
     """Yield consecutive units whose uncompressed sizes add up to at most `GROUP_BYTES`.
