@@ -192,10 +192,10 @@ def _index_one(uri: str, storage_options: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _doubts(definition: bytes) -> list[str]:
-    """Codes of what is not sound in a DBC; DecodeError BAD_DEFINITION if it does not parse."""
-    from udfs.encodings.dbc import parse_dbc
+    """Codes of what is not sound in a bus definition; BAD_DEFINITION if it does not parse."""
+    from udfs.encodings.dbc import parse_definition
 
-    return sorted({finding.code for finding in parse_dbc(definition).findings})
+    return sorted({finding.code for finding in parse_definition(definition).findings})
 
 
 def _missing_files(

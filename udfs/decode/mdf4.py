@@ -51,7 +51,7 @@ from udfs.decode.signal_rows import (
 from udfs.decode.sniff import sniff
 from udfs.decode.source import BytesSource
 from udfs.encodings.can import CanFrames, decode_frames
-from udfs.encodings.dbc import BusDefinition, parse_dbc
+from udfs.encodings.dbc import BusDefinition, parse_definition
 from udfs.encodings.samples import Mask
 
 DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION"]
@@ -117,7 +117,8 @@ def table_of_channel(
 ) -> tuple[str, pa.Schema | None, DecodeStatus]:
     """Silver table of a channel group, its schema and status.
 
-    The frames of a bus also give rows of `signals`, where a definition of the bus is there.
+    The frames of a bus also give rows of `signals`, where a definition of the bus is there; those
+    of a LIN bus are kept as raw records beside.
     """
     del index
     tables: Mapping[str, tuple[pa.Schema, DecodeStatus]] = {
@@ -142,7 +143,7 @@ def iter_table_groups(
         source: The file.
         index: Of the same file.
         context: Values that go into every row; its definitions go before those of the file for
-            `can:<bus>`, behind them for `can:*`.
+            `can:<bus>` and `lin:<bus>`, behind them for `can:*` and `lin:*`.
         units: Units to decode; all by default.
 
     Yields:
@@ -236,7 +237,7 @@ def _more_findings(plan: FilePlan, groups: Sequence[GroupPlan]) -> Iterator[Find
             yield Finding("NO_TIME", f"{group.channel.topic} has no time channel")
     for name, data in _file_definitions(plan).items():
         try:
-            found = parse_dbc(data).findings
+            found = parse_definition(data).findings
         except DecodeError as error:
             found = (Finding(error.code, error.what),)
         for finding in found:
@@ -254,7 +255,7 @@ def _structure(source: Source, plan: FilePlan) -> Iterator[LedgerEntry]:
 
 
 def _file_definitions(plan: FilePlan) -> dict[int, bytes]:
-    """Attachments that are DBC files by their content, by address."""
+    """Attachments that are bus definitions by their content, by address."""
     found = {}
     for attachment in plan.file.attachments:
         if attachment.data:
@@ -262,24 +263,27 @@ def _file_definitions(plan: FilePlan) -> dict[int, bytes]:
                 what = sniff(BytesSource(attachment.data))
             except (DecodeError, UnsupportedFormatError):
                 continue
-            if what.format == "dbc":
+            if what.kind == "bus_definition":
                 found[attachment.address] = attachment.data
     return found
 
 
 class _Definitions:
-    """Bus definitions by bus: of the context for the bus, of the file, of the context for any."""
+    """Bus definitions by bus: of the context for the bus, of the file, of the context for any.
+
+    The file's own are for CAN unless a frame channel of another bus refers to them.
+    """
 
     def __init__(self, plan: FilePlan, context: DecodeContext) -> None:
         self._named = {
-            key.removeprefix("can:"): parse_dbc(data)
+            key: parse_definition(data)
             for key, data in sorted(context.definitions.items())
-            if key.startswith("can:")
+            if key.startswith(("can:", "lin:"))
         }
         self._own: dict[int, BusDefinition] = {}
         for address, data in _file_definitions(plan).items():
             try:
-                self._own[address] = parse_dbc(data)
+                self._own[address] = parse_definition(data)
             except DecodeError:
                 continue  # the index has said so
         self._bound = {
@@ -295,13 +299,14 @@ class _Definitions:
 
         An attachment that a frame channel refers to holds for that group alone.
         """
+        family = group.frame_kind[:3].lower()
         mine = {address for channel in group.group.channels for address in channel.attachments}
         attached = [
             definition
             for address, definition in self._own.items()
-            if address in mine or address not in self._bound
+            if address in mine or (address not in self._bound and family == "can")
         ]
-        first, last = self._named.get(str(bus)), self._named.get("*")
+        first, last = self._named.get(f"{family}:{bus}"), self._named.get(f"{family}:*")
         return tuple(d for d in [first, *attached, last] if d is not None)
 
 
@@ -451,8 +456,20 @@ class _UnitDecoder:
             schema_hash=group.schema.hash,
             channel=group.channel,
         )
+        tables = [("raw_messages", rows)]
+        if group.frame_kind:
+            tables += [("signals", one) for one in self._lin_signals(group, records, times)]
         written = {group.channel.id: len(records.ordinal)}
-        return TableGroup((("raw_messages", rows),), (), rows_by_channel=written)
+        return TableGroup(tuple(tables), (), rows_by_channel=written)
+
+    def _lin_signals(
+        self, group: GroupPlan, records: Records, times: Int64Array
+    ) -> tuple[pa.RecordBatch, ...]:
+        """Signals of the frames whose payload is there, if a definition of their bus is."""
+        frames, _ = frames_of(group, self.unit.part.reader, records, log_time_ns=times)
+        buses = np.unique(frames.bus).tolist()
+        is_defined = any(self.definitions.of(bus, group) for bus in buses)
+        return self._bus_signals(group, frames) if is_defined else ()
 
     def _raw_bytes(
         self, group: GroupPlan, records: Records

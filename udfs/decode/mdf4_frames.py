@@ -1,7 +1,7 @@
-"""CAN frames from the records of an MDF 4 bus logging group.
+"""CAN and LIN frames from the records of an MDF 4 bus logging group.
 
 Source: ASAM MDF 4.1, associated standard for bus logging (CAN_DataFrame, CAN_RemoteFrame,
-CAN_ErrorFrame).
+CAN_ErrorFrame, LIN_Frame).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ _ID_BITS = 0x1FFFFFFF
 _EXTENDED_FLAG = 31
 _MAX_STANDARD_ID = 0x7FF
 _LARGEST = 2.0**53
+_LENGTH_FIELDS = ("DataLength", "ReceivedDataByteCount")
+_WITH_DATA = ("CAN_DataFrame", "LIN_Frame")
 
 
 def frames_of(
@@ -34,11 +36,12 @@ def frames_of(
         extended = (identity >> _EXTENDED_FLAG & 1 != 0) | (identity & _ID_BITS > _MAX_STANDARD_ID)
     is_fd = numbers.of("EDL", default=0) != 0
     dlc = numbers.of("DLC", default=-1)
-    length = numbers.of("DataLength", default=-1)
-    if "DataLength" not in plan.frame_fields:
-        length = np.where(dlc >= 0, DATA_LENGTHS[np.clip(dlc, 0, 15)], 0)
+    field = next((name for name in _LENGTH_FIELDS if name in plan.frame_fields), "")
+    length = numbers.of(field, default=-1)
+    if not field:
+        length = np.where(dlc >= 0, DATA_LENGTHS[np.clip(dlc, 0, 15)], -1)
         length = np.where(is_fd, length, np.minimum(length, 8))
-    if plan.frame_kind == "CAN_DataFrame" and "DataBytes" in plan.frame_fields:
+    if plan.frame_kind in _WITH_DATA and "DataBytes" in plan.frame_fields:
         payload = blobs_of(
             plan.group, plan.frame_fields["DataBytes"], records, variable=reader.variable
         )

@@ -36,7 +36,7 @@ from udfs.decode.mdf4_types import (
 
 Kind = Literal["signals", "can_frames", "raw_messages"]
 
-_FRAME_FIELD = re.compile(r"(?:^|\.)(CAN_(?:Data|Remote|Error)Frame)[^.]*\.(\w+)$")
+_FRAME_FIELD = re.compile(r"(?:^|\.)(CAN_(?:Data|Remote|Error)Frame|LIN_Frame)[^.]*\.(\w+)$")
 _BUS_NUMBER = re.compile(r"(\d+)\D*$")
 _COMPLEX = (15, 16)
 
@@ -60,8 +60,8 @@ class GroupPlan:
         count: Records to read: what the group declares, as far as it is there.
         master: Channel of the times; None where there is none in the group.
         leaves: Channels that give samples.
-        frame_fields: For CAN frames: the channel of each field, by its name (ID, DLC, …).
-        frame_kind: CAN_DataFrame, CAN_RemoteFrame or CAN_ErrorFrame.
+        frame_fields: For CAN and LIN frames: the channel of each field, by its name (ID, DLC, …).
+        frame_kind: CAN_DataFrame, CAN_RemoteFrame, CAN_ErrorFrame or LIN_Frame; else empty.
         bus: Bus number that the group's source names, -1 if none.
     """
 
@@ -213,16 +213,16 @@ def _group_plan(
     leaves = tuple(leaf for leaf in _leaves(group.channels, "") if leaf.channel is not master)
     fields, frame_kind = _frame_fields(leaves)
     kind: Kind = "signals"
-    if fields:
+    if frame_kind.startswith("CAN"):
         kind = "can_frames"
-    elif group.flags & CG_BUS_EVENT:
+    elif frame_kind or group.flags & CG_BUS_EVENT:
         kind = "raw_messages"
     leaves = tuple(leaf for leaf in leaves if _is_readable(group, leaf, findings))
     readable = {leaf.channel.address for leaf in leaves}
     is_sound = master is None or _is_sound_master(group, master, findings)
-    if kind == "can_frames":
+    if frame_kind:
         fields = {name: field for name, field in fields.items() if field.address in readable}
-        is_sound = is_sound and (frame_kind == "CAN_ErrorFrame" or "ID" in fields)
+        is_sound = is_sound and (kind != "can_frames" or _has_id(fields, frame_kind))
     definition = canonical_json([_described(channel) for channel in group.channels])
     digest = schema_hash(name, "mdf4", definition)
     known = layout.count if unfinalised or group.cycle_count > layout.count else group.cycle_count
@@ -247,6 +247,10 @@ def _group_plan(
         frame_kind=frame_kind,
         bus=int(bus.group(1)) if bus and fields else -1,
     )
+
+
+def _has_id(fields: Mapping[str, MdfChannel], frame_kind: str) -> bool:
+    return frame_kind == "CAN_ErrorFrame" or "ID" in fields
 
 
 def _is_time(channel: MdfChannel) -> bool:
@@ -309,7 +313,7 @@ def _complex_parts(channel: MdfChannel, name: str) -> Iterator[Leaf]:
 
 
 def _frame_fields(leaves: Sequence[Leaf]) -> tuple[dict[str, MdfChannel], str]:
-    """Fields of a CAN frame group and the kind of its frames; nothing for any other group."""
+    """Fields of a CAN or LIN frame group and the kind of its frames; nothing for other groups."""
     fields: dict[str, MdfChannel] = {}
     kind = ""
     for leaf in leaves:

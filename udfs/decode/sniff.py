@@ -101,6 +101,8 @@ def _from_text(head: bytes, source: Source) -> Sniffed | None:
     text = head.removeprefix(b"\xef\xbb\xbf")
     if b"<AUTOSAR" in text:
         return Sniffed("bus_definition", "arxml")
+    if b"<NetworkDefinition" in text:
+        return Sniffed("bus_definition", "kcd")
     if re.search(rb"^rosbag2_bagfile_information\s*:", text, re.MULTILINE):
         return Sniffed("recording_metadata", "rosbag2_metadata")
     if text.lstrip().startswith(b"{"):

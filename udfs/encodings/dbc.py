@@ -1,6 +1,7 @@
-"""Bus definitions (DBC): parsed by cantools, checked, and laid out for decode by columns.
+"""Bus definitions (DBC, ARXML, KCD): parsed by cantools, checked, laid out for decode by columns.
 
-Source: Vector DBC file format; SAE J1939-21 for parameter group numbers.
+Source: Vector DBC file format; AUTOSAR system template; KCD schema; SAE J1939-21 for parameter
+group numbers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import functools
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+from xml.etree import ElementTree as ET
 
 import attrs
 
@@ -20,12 +22,17 @@ from contracts.recording import Finding
 if TYPE_CHECKING:
     from cantools.database.can import Database, Message, Signal
 
+Form = Literal["dbc", "arxml", "kcd"]
+
 EXTENDED = 1 << 32
 """Added to a 29-bit id to make a key, so that it never equals an 11-bit one."""
 _NO_SELECTOR = "a multiplexer that is not defined"
 _MESSAGE = re.compile(r"^[ \t]*BO_[ \t]+(\d+)", re.MULTILINE)
 _SIGNAL = re.compile(r"^[ \t]*SG_[ \t]+(\w+)[ \t]+(m\d+M?|M)[ \t]*:", re.MULTILINE)
 _EXTENDED_SELECTION = re.compile(r"^[ \t]*SG_MUL_VAL_[ \t]+(\d+)[ \t]+(\w+)", re.MULTILINE)
+_HEAD_BYTES = 64 << 10
+_MALFORMED = (ET.ParseError, AttributeError, KeyError, IndexError, TypeError, ValueError)
+"""What cantools lets through of an XML document that is none, or not one of its kind."""
 _NO_MESSAGE = 0xC0000000  # VECTOR__INDEPENDENT_SIG_MSG holds signals that no frame carries
 _PGN_MASK_PDU1 = 0x3FF0000
 _PGN_MASK_PDU2 = 0x3FFFF00
@@ -102,23 +109,46 @@ def parameter_group(can_id: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
+def parse_definition(data: bytes) -> BusDefinition:
+    """Parse a bus definition, told by its content; the same bytes are parsed once.
+
+    Raises:
+        DecodeError: BAD_DEFINITION, it is no DBC, ARXML or KCD.
+    """
+    head = data[:_HEAD_BYTES]
+    if b"<AUTOSAR" in head:
+        return _parsed(data, "arxml")
+    if b"<NetworkDefinition" in head:
+        return _parsed(data, "kcd")
+    return parse_dbc(data)
+
+
+@functools.lru_cache(maxsize=64)
 def parse_dbc(data: bytes) -> BusDefinition:
     """Parse a DBC file; the same bytes are parsed once.
 
     Raises:
         DecodeError: BAD_DEFINITION, it is no DBC.
     """
+    return _parsed(data, "dbc")
+
+
+def _parsed(data: bytes, form: Form) -> BusDefinition:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("cp1252", "replace")
     findings: list[Finding] = []
-    database = _loaded(text, findings)
-    unselected = _unselected(text)
+    database = _loaded(text, form, findings)
+    unselected = _unselected(text) if form == "dbc" else {}
     messages: dict[int, MessageDefinition] = {}
     groups: dict[int, MessageDefinition] = {}
     for message in database.messages:
         if message.frame_id == _NO_MESSAGE & 0x1FFFFFFF and "INDEPENDENT" in message.name:
+            continue
+        if message.is_container:
+            what = f"{message.name} holds other messages: its frames stay raw"
+            findings.append(Finding("CONTAINER_MESSAGE", what))
             continue
         key_in_text = message.frame_id | message.is_extended_frame << 31
         made = _message(message, unselected.get(key_in_text, frozenset()))
@@ -134,29 +164,29 @@ def parse_dbc(data: bytes) -> BusDefinition:
     return BusDefinition(sha256_hex(data), messages, groups, tuple(findings))
 
 
-def _loaded(text: str, findings: list[Finding]) -> Database:
+def _loaded(text: str, form: Form, findings: list[Finding]) -> Database:
     """Parse strictly, and if that fails without the checks of signal layout."""
     from cantools.database.errors import Error
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is doubtful is found and said below
         try:
-            return _database(text, strict=True)
-        except Error as error:
+            return _database(text, form, strict=True)
+        except (Error, *_MALFORMED) as error:
             doubt = str(error)
         try:
-            database = _database(text, strict=False)
-        except Error as error:
+            database = _database(text, form, strict=False)
+        except (Error, *_MALFORMED) as error:
             raise DecodeError(str(error), code="BAD_DEFINITION") from error
     findings.append(Finding("UNSOUND_LAYOUT", doubt))
     return database
 
 
-def _database(text: str, *, strict: bool) -> Database:
+def _database(text: str, form: Form, *, strict: bool) -> Database:
     from cantools.database import load_string
     from cantools.database.can import Database
 
-    database = load_string(text, "dbc", strict=strict)
+    database = load_string(text, form, strict=strict)
     assert isinstance(database, Database)
     return database
 

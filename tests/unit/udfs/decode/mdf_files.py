@@ -335,7 +335,14 @@ def zipped_file(*, count: int = 3000, blocks: int = 6) -> bytes:
     return builder.bytes()
 
 
-def bus_file(*, prefix: str = "CAN_DataFrame", attached: bytes = b"", frames=None, bus: int = 2):
+def bus_file(
+    *,
+    prefix: str = "CAN_DataFrame",
+    attached: bytes = b"",
+    frames=None,
+    bus: int = 2,
+    bus_kind: int = 2,
+):
     """A bus logging group with fields at fixed places and variable-length payloads."""
     builder = MdfBuilder()
     fields = {
@@ -376,7 +383,7 @@ def bus_file(*, prefix: str = "CAN_DataFrame", attached: bytes = b"", frames=Non
         size=24,
         flags=2,
         name="CAN2",
-        source=builder.source("CAN2", 2),
+        source=builder.source("CAN2", bus_kind),
     )
     builder.data_group([group], builder.data(b"".join(content)))
     if attached:

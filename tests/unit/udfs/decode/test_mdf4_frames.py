@@ -197,3 +197,27 @@ def test_a_frame_without_its_payload_is_bad():
     assert len(frame_rows(account)) == 4
     (bad,) = account.bad
     assert (bad.error_class, bad.offset) == ("VALUE_MISSING", 1)
+
+
+def test_lin_frames_give_signals_and_stay_as_they_are(tmp_path):
+    """With a definition for the LIN bus its frames give the signals that asammdf extracts."""
+    from asammdf import MDF
+
+    text = DBC.replace("BO_ 256", "BO_ 16").replace("VAL_ 256", "VAL_ 16")
+    frames = [(16, 0, 0, struct.pack("<HB5x", 1234 + i, 9)) for i in range(50)]
+    data = bus_file(prefix="LIN_Frame", frames=[*frames, (33, 0, 0, bytes(8))], bus_kind=3)
+    context = attrs.evolve(CONTEXT, definitions={"lin:*": text.encode(), "can:*": DBC.encode()})
+    account = account_of(data, context=context)
+    assert len(account.tables["raw_messages"]) == 51
+    assert [row["value"] for row in signals(account, "Speed")] == pytest.approx(
+        [(1234 + i) / 100 for i in range(50)]
+    )
+    (entry,) = (entry for entry in account.ledger if entry.reason_code == "NO_DEFINITION")
+    assert "0x21: 1" in entry.detail
+    path, dbc = tmp_path / "lin.mf4", tmp_path / "lin.dbc"
+    path.write_bytes(data)
+    dbc.write_text(text)
+    with MDF(path) as mdf:
+        other = mdf.extract_bus_logging({"LIN": [(str(dbc), 0)]}).get("Speed")
+    own = [row["value"] for row in signals(account, "Speed")]
+    np.testing.assert_allclose(other.samples, own, rtol=1e-12)

@@ -13,10 +13,18 @@ from hypothesis import strategies as st
 
 from contracts.errors import DecodeError
 from udfs.encodings.can import CanFrames, decode_frames
-from udfs.encodings.dbc import EXTENDED, parameter_group, parse_dbc
+from udfs.encodings.dbc import EXTENDED, parameter_group, parse_dbc, parse_definition
 
 SAMPLES = Path(os.environ.get("DRIVELAKE_SAMPLES", Path(__file__).parents[5] / "shared/data"))
 DBC_FILES = sorted([*SAMPLES.glob("can/dbc/*/*.dbc"), *SAMPLES.glob("mdf/css_dbc/*.dbc")])
+ARXML_FILES = sorted(SAMPLES.glob("can/arxml/*/*.arxml"))
+KCD_SOURCES = {
+    "multiplex",
+    "motohawk",
+    "issue_184_extended_mux_cascaded",
+    "floating_point",
+    "signed",
+}
 FRAMES_A_MESSAGE = 40
 
 HEAD = 'VERSION ""\nNS_ :\nBS_:\nBU_: ECU\n'
@@ -112,11 +120,26 @@ def same(one, other):
 
 
 @pytest.mark.skipif(not DBC_FILES, reason="never: the samples are not on this machine")
-@pytest.mark.parametrize("path", DBC_FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DBC_FILES + ARXML_FILES, ids=lambda path: path.stem)
 def test_every_signal_of_random_frames_equals_cantools(path):
-    """For every DBC of the samples, all signals of random frames are what cantools decodes."""
-    definition = parse_dbc(path.read_bytes())
-    database = cantools.database.load_file(path, strict=False)
+    """For every DBC and ARXML of the samples, random frames give what cantools decodes."""
+    definition = parse_definition(path.read_bytes())
+    assert_equals_cantools(definition, cantools.database.load_file(path, strict=False))
+
+
+@pytest.mark.skipif(not DBC_FILES, reason="never: the samples are not on this machine")
+@pytest.mark.parametrize(
+    "path", [path for path in DBC_FILES if path.stem in KCD_SOURCES], ids=lambda path: path.stem
+)
+def test_a_definition_as_kcd_gives_the_same_signals(path):
+    """KCD, multiplexed signals and floats included, decodes to what cantools makes of it."""
+    text = cantools.database.load_file(path, strict=False).as_kcd_string()
+    database = cantools.database.load_string(text, "kcd", strict=False)
+    assert_equals_cantools(parse_definition(text.encode()), database)
+
+
+def assert_equals_cantools(definition, database):
+    """All signals of random frames of all messages are what cantools decodes."""
     random = np.random.default_rng(7)
     rows, messages = [], []
     for message in database.messages:
@@ -273,3 +296,25 @@ def test_j1939_frames_decode_from_any_source_address():
 def test_the_parameter_group_leaves_addresses_out(can_id, group):
     """SAE J1939-21: below 240 the second byte is a destination, from 240 on part of the group."""
     assert parameter_group(can_id) == group
+
+
+def test_a_definition_is_told_by_its_content():
+    """ARXML and KCD are read as such whatever their name; an XML of another kind is refused."""
+    for text in (
+        b"<AUTOSAR>",
+        b"<AUTOSAR></AUTOSAR>",
+        b"<NetworkDefinition><Bus/></NetworkDefinition>",
+        b"<a/>",
+    ):
+        with pytest.raises(DecodeError, match="BAD_DEFINITION"):
+            parse_definition(text)
+
+
+@pytest.mark.skipif(not DBC_FILES, reason="never: the samples are not on this machine")
+def test_a_message_that_holds_messages_is_said_and_left_raw():
+    """Containers of other messages have no signals of their own: their frames are unknown."""
+    path = SAMPLES / "can/arxml/cantools/system-4.2.arxml"
+    definition = parse_definition(path.read_bytes())
+    assert [finding.code for finding in definition.findings] == ["CONTAINER_MESSAGE"]
+    decoded = decode_frames(frames_of([(102, False, bytes(64), 1)]), {1: [definition]})
+    assert decoded.unknown == {102: 1}
