@@ -19,6 +19,7 @@ def read(
     start: Time | None = None,
     end: Time | None = None,
     tables: str | Sequence[str] | None = None,
+    signals: str | Sequence[str] | None = None,
     payloads: bool = False,
     dbc: Mapping[str, bytes] | None = None,
     allow_loss: bool = False,
@@ -34,6 +35,8 @@ def read(
         start: First log time, inclusive: nanoseconds, ISO 8601, or a datetime (UTC without zone).
         end: End of the log times, exclusive.
         tables: Kinds of rows, e.g. `imu`; all by default.
+        signals: Names of signals of a measurement or a bus, or patterns as `Wheel*`; nothing else
+            comes then.
         payloads: Whether images and sweeps come along, in a column `data`, instead of as pointers
             alone.
         dbc: DBC files by bus, `can:1` or `can:*`.
@@ -52,7 +55,7 @@ def read(
     """
     from drivelake.recordings import read_batches, selection_of
 
-    selection = selection_of(topics=topics, start=start, end=end, tables=tables)
+    selection = selection_of(topics=topics, start=start, end=end, tables=tables, signals=signals)
     return read_batches(
         uri, selection, payloads=payloads, definitions=dbc or {}, allow_loss=allow_loss
     )

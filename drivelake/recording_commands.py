@@ -26,6 +26,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a 
 Topics = Annotated[
     list[str] | None, typer.Option("--topic", help="Topic, or pattern as '/camera/*'; repeatable.")
 ]
+Signals = Annotated[
+    list[str] | None, typer.Option("--signal", help="Signal, or pattern as 'Wheel*'; repeatable.")
+]
 Start = Annotated[
     str | None, typer.Option(help="First time: 2026-11-20T10:00:00Z, or nanoseconds since 1970.")
 ]
@@ -91,6 +94,7 @@ def convert(
     ],
     *,
     topic: Topics = None,
+    signal: Signals = None,
     start: Start = None,
     end: End = None,
     dbc: Dbc = None,
@@ -110,7 +114,7 @@ def convert(
         recording,
         place,
         container=to,
-        selection=selection_of(topics=topic, start=start, end=end),
+        selection=selection_of(topics=topic, start=start, end=end, signals=signal),
         definitions=definitions_of(dbc or []),
     )
     _report_copy(found, place, as_json=as_json)

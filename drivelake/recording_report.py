@@ -15,6 +15,7 @@ from spark_jobs.ingest_decode import Counts
 from udfs.decode import ros1bag_quick
 from udfs.decode.context import DecodeContext
 from udfs.decode.recording import (
+    has_messages,
     index_recording,
     iter_message_groups,
     iter_table_groups,
@@ -144,7 +145,7 @@ def summarise(source: OpenSource) -> Summary:
         end_ns=index.end_ns,
         is_checked=is_checked,
         integrity=index.integrity if is_checked else None,
-        chunks=_chunks(index.units),
+        chunks=_chunks(index),
         channels=tuple(
             _channel(index, channel, schemas, counts.get(channel.id), spans.get(channel.id))
             for channel in sorted(index.channels, key=lambda channel: channel.topic)
@@ -213,7 +214,7 @@ def channel_spans(source: OpenSource, index: RecordingIndex) -> dict[int, Span]:
             return None
         if len(unit.channel_counts) == 1:
             return unit.start_ns, unit.end_ns
-        if unit.index not in looked and len(looked) < limit and index.format != "mdf4":
+        if unit.index not in looked and len(looked) < limit and has_messages(index):
             looked[unit.index] = _spans_in(source, index, unit)
         return looked.get(unit.index, {}).get(channel, (unit.start_ns, unit.end_ns))
 
@@ -293,10 +294,11 @@ def _total(index: RecordingIndex) -> int | None:
     return None if None in counts else sum(count for count in counts if count is not None)
 
 
-def _chunks(units: Sequence[Unit]) -> tuple[Chunks, ...]:
+def _chunks(index: RecordingIndex) -> tuple[Chunks, ...]:
     by_name: dict[str, list[Unit]] = {}
-    for unit in units:
-        name = unit.compression or ("none" if unit.uncompressed_size is not None else "?")
+    for unit in index.units:
+        is_unknown = index.format == "ros1bag" and unit.uncompressed_size is None
+        name = unit.compression or ("?" if is_unknown else "none")
         by_name.setdefault(name, []).append(unit)
     return tuple(
         Chunks(
@@ -340,10 +342,10 @@ def _bad_problem(count: int, first: BadMessage) -> Problem:
 
 
 def _undecoded_notes(index: RecordingIndex) -> list[str]:
-    notes = []
+    notes, counts = [], _counts(index)
     for channel in index.channels:
         _, _, status = table_of_channel(index, channel)
-        if status != "DECODED":
+        if status != "DECODED" and counts.get(channel.id) != 0:
             notes.append(f"{status}: {channel.topic} is kept as bytes")
     return notes
 

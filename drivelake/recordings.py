@@ -29,6 +29,7 @@ def selection_of(
     start: Time | None = None,
     end: Time | None = None,
     tables: str | Sequence[str] | None = None,
+    signals: str | Sequence[str] | None = None,
 ) -> Selection:
     """What is asked for, from what people write; ContractViolation USAGE for what is no time."""
     kinds = _listed(tables)
@@ -37,6 +38,7 @@ def selection_of(
         start_ns=None if start is None else time_ns_of(start),
         end_ns=None if end is None else time_ns_of(end),
         tables=None if kinds is None else frozenset(k.removeprefix("silver.") for k in kinds),
+        signals=_listed(signals),
     )
 
 

@@ -55,7 +55,7 @@ class Options:
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> Options:
-        """From `path`, `topics`, `start`, `end`, `kinds`, `payloads` and `allowLoss`.
+        """From `path`, `topics`, `start`, `end`, `kinds`, `signals`, `payloads` and `allowLoss`.
 
         Raises:
             ContractViolation: USAGE, there is no path, or a time that is none.
@@ -73,6 +73,7 @@ class Options:
                 start_ns=time_ns_of(told["start"]) if "start" in told else None,
                 end_ns=time_ns_of(told["end"]) if "end" in told else None,
                 tables=frozenset(k.removeprefix("silver.") for k in kinds) if kinds else None,
+                signals=_listed(told.get("signals")),
             ),
             payloads=told.get("payloads", "false").lower() == "true",
             allow_loss=told.get("allowloss", "false").lower() == "true",
@@ -269,7 +270,7 @@ def _kinds_of(recording: Opened, options: Options) -> dict[str, pa.Schema]:
         if table == "can_frames":
             named.append(("signals", _SIGNALS))
         for kind, columns in named:
-            if columns is None or not (options.selection.tables or {kind}) >= {kind}:
+            if columns is None or not options.selection.takes(kind):
                 continue
             fields = [field for field in columns if field.name not in LAKE_COLUMNS]
             if options.payloads and has_pointers(columns):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import json
+import re
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -21,7 +24,9 @@ from contracts.recording import (
     Unit,
 )
 
-_TOPICS_NAMED = 10
+_NAMES_TOLD = 10
+_OF_MESSAGES = ("mcap", "ros1bag", "rosbag2_db3")
+_ELEMENT = re.compile(r"((\[\d+\])+|\.re|\.im)$")
 
 
 @attrs.frozen
@@ -33,12 +38,14 @@ class Selection:
         start_ns: First log time, recorder's clock, inclusive.
         end_ns: End of the log times, exclusive.
         tables: Silver tables without `silver.`, e.g. `imu`.
+        signals: Names of signals, or patterns; of rows of `signals` alone.
     """
 
     topics: tuple[str, ...] | None = None
     start_ns: int | None = None
     end_ns: int | None = None
     tables: frozenset[str] | None = None
+    signals: tuple[str, ...] | None = None
 
     @property
     def is_all(self) -> bool:
@@ -50,22 +57,38 @@ class Selection:
         """Whether the time is restricted."""
         return self.start_ns is not None or self.end_ns is not None
 
+    def takes(self, table: str) -> bool:
+        """Whether rows of a table are asked for."""
+        if self.signals is not None and table != "signals":
+            return False
+        return self.tables is None or table in self.tables
+
     def channels(self, index: RecordingIndex) -> list[Channel]:
         """Channels of the topics asked for.
 
         Raises:
-            ContractViolation: USAGE, a topic is not in the recording.
+            ContractViolation: USAGE, a topic or a signal is not in the recording.
         """
-        if self.topics is None:
-            return list(index.channels)
-        names = {channel.topic for channel in index.channels}
-        found: set[str] = set()
-        for topic in self.topics:
-            matched = {topic} & names or set(fnmatch.filter(names, topic))
-            if not matched:
-                raise _no_topic(topic, names)
-            found |= matched
-        return [channel for channel in index.channels if channel.topic in found]
+        channels = index.channels
+        if self.topics is not None:
+            found = _matched(self.topics, {channel.topic for channel in channels}, what="topic")
+            channels = tuple(channel for channel in channels if channel.topic in found)
+        return list(channels) if self.signals is None else self._with_signals(index, channels)
+
+    def _with_signals(self, index: RecordingIndex, channels: Sequence[Channel]) -> list[Channel]:
+        """Channels that have one of the signals by their definition, or frames that may."""
+        assert self.signals is not None
+        names = {channel.id: _signal_names(index, channel) for channel in channels}
+        sure = {one for some in names.values() if some is not None for one in some}
+        asked = [_ELEMENT.sub("", name) for name in self.signals]
+        found = {name for name in sure if _is_named(name, asked)}
+        if None not in names.values():
+            found = _matched(self.signals, sure, what="signal")
+        return [
+            channel
+            for channel in channels
+            if (own := names[channel.id]) is None or not found.isdisjoint(own)
+        ]
 
     def units(
         self, index: RecordingIndex, *, channels: Collection[int], among: Sequence[Unit] | None
@@ -127,20 +150,63 @@ class Selection:
         wanted = pa.array(sorted(topics), pa.string())
         tables = []
         for table, rows in group.tables:
-            if self.tables is not None and table not in self.tables:
+            if not self.takes(table):
                 continue
             mask = pa.array(self.in_span(rows.column("log_time_ns").to_numpy(zero_copy_only=False)))
-            kept = rows.filter(pc.and_(mask, pc.is_in(rows.column("topic"), wanted)))
+            mask = pc.and_(mask, pc.is_in(rows.column("topic"), wanted))
+            if self.signals is not None:
+                names = pc.unique(rows.column("signal")).to_pylist()
+                asked = [name for name in names if name and _is_named(name, self.signals)]
+                mask = pc.and_(mask, pc.is_in(rows.column("signal"), pa.array(asked, pa.string())))
+            kept = rows.filter(mask)
             if kept.num_rows:
                 tables.append((table, kept))
         return attrs.evolve(group, tables=tuple(tables))
 
 
-def _no_topic(topic: str, names: Collection[str]) -> ContractViolation:
-    some: Sequence[str] = sorted(names)[:_TOPICS_NAMED]
+def _matched(patterns: Sequence[str], names: Collection[str], *, what: str) -> set[str]:
+    """The names that are asked for; ContractViolation USAGE for a pattern that none fits."""
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = {pattern, _ELEMENT.sub("", pattern)} & set(names)
+        matched = matched or set(fnmatch.filter(names, pattern))
+        if not matched:
+            raise _no_such(what, pattern, names)
+        found |= matched
+    return found
+
+
+def _is_named(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a signal is asked for, or the array or complex number that it is an element of."""
+    names = {name, _ELEMENT.sub("", name)}
+    return any(
+        pattern in names or any(fnmatch.fnmatchcase(one, pattern) for one in names)
+        for pattern in patterns
+    )
+
+
+def _signal_names(index: RecordingIndex, channel: Channel) -> set[str] | None:
+    """Signals of a channel group; None for frames, whose definitions may come from elsewhere."""
+    kind = "" if index.format in _OF_MESSAGES else channel.metadata.get("kind", "can_frames")
+    if kind == "can_frames":
+        return None
+    if kind != "signals":
+        return set()
+    schema = next(schema for schema in index.schemas if schema.id == channel.schema_id)
+    return set(_names_in(json.loads(schema.data)))
+
+
+def _names_in(fields: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for field in fields:
+        yield field["name"]
+        yield from _names_in(field.get("parts", []))
+
+
+def _no_such(what: str, asked: str, names: Collection[str]) -> ContractViolation:
+    some: Sequence[str] = sorted(names)[:_NAMES_TOLD]
     there = f"it has {', '.join(some)}" if some else "it has none"
     if len(names) > len(some):
         there += f" and {len(names) - len(some)} more"
     return ContractViolation(
-        f"The recording has no topic {topic}", code="USAGE", topic=topic, remedy=there
+        f"The recording has no {what} {asked}", code="USAGE", topic=asked, remedy=there
     )

@@ -16,7 +16,7 @@ from udfs.decode import mcap_quick, ros1bag_quick
 from udfs.decode.reading import Account, iter_rows, time_ns_of
 from udfs.decode.recording import index_recording, quick_index
 from udfs.decode.selection import Selection
-from udfs.decode.source import PART_READ_AHEAD_BYTES, BytesSource, RemoteSource
+from udfs.decode.source import PART_READ_AHEAD_BYTES, BytesSource, RemoteSource, open_source
 
 from tests.unit.udfs.decode.recordings import mcap_bytes  # isort: skip
 
@@ -224,6 +224,32 @@ def test_topics_may_be_patterns_and_unknown_ones_are_refused():
         with pytest.raises(ContractViolation, match=r"no topic /od .*it has /even, /odd") as told:
             read(source, index, Selection(topics=("/od",)))
         assert told.value.code == "USAGE"
+
+
+def test_signals_of_a_measurement_are_chosen_by_name(samples):
+    """A signal, a pattern, an element of an array: its rows come, with those of no other."""
+    with open_source(str(samples / "mdf/mf4_rust/string_and_array.mf4")) as source:
+        index = quick_index(source)
+        everything, _ = read(source, index, Selection())
+        names = {n for _, batch in everything for n in batch.column("signal").to_pylist()}
+        array = "Channel_lookup_with_default_axis"
+        for asked, expected in (
+            ("Channel_string", {"Channel_string"}),
+            ("Channel_s*", {"Channel_string"}),
+            (array, {name for name in names if name.startswith(array)}),
+            (f"{array}[0][0][0]", {f"{array}[0][0][0]"}),
+        ):
+            found, _ = read(source, index, Selection(signals=(asked,)))
+            rows = [n for _, batch in found for n in batch.column("signal").to_pylist()]
+            assert set(rows) == expected, asked
+            total = [n for _, batch in everything for n in batch.column("signal").to_pylist()]
+            assert len(rows) == sum(n in expected for n in total)
+        with pytest.raises(ContractViolation, match="no signal Speed"):
+            read(source, index, Selection(signals=("Speed",)))
+    with BytesSource(mcap_bytes(100)) as source:
+        index = quick_index(source)
+        with pytest.raises(ContractViolation, match="no signal Speed"):
+            read(source, index, Selection(signals=("Speed",)))
 
 
 def test_times_in_every_spelling():
