@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contracts.recording import Schema
+from udfs.encodings.flatbuffers import flatbuffer_decoder
 from udfs.encodings.json_text import json_decoder
 from udfs.encodings.payload import PayloadDecoder
 from udfs.encodings.protobuf import protobuf_decoder
@@ -22,7 +23,7 @@ def decoder_for(
     """Decoder of a channel's payloads, from its own definition; None if no encoding serves it.
 
     Args:
-        message_encoding: As the channel states it: cdr, ros1, protobuf, json.
+        message_encoding: As the channel states it: cdr, ros1, protobuf, json, flatbuffer.
         schema: The channel's definition; None for a channel without one, which JSON can do with.
         pointer_fields: Byte fields of the root that give offset and length instead of bytes.
 
@@ -38,4 +39,6 @@ def decoder_for(
         return ros_decoder(schema, pointer_fields=pointer_fields)
     if message_encoding == schema.encoding == "protobuf":
         return protobuf_decoder(schema)
+    if message_encoding == schema.encoding == "flatbuffer":
+        return flatbuffer_decoder(schema)
     return None
