@@ -25,6 +25,7 @@ VALUE_SETS: Mapping[str, tuple[str, ...]] = {
         "mcap",
         "ros1bag",
         "rosbag2_db3",
+        "mdf3",
         "mdf4",
         "asc",
         "blf",

@@ -13,7 +13,7 @@ import pyarrow as pa
 Int64Array = npt.NDArray[np.int64]
 UInt8Array = npt.NDArray[np.uint8]
 
-Format = Literal["mcap", "ros1bag", "rosbag2_db3", "mdf4", "asc", "blf", "trc", "candump"]
+Format = Literal["mcap", "ros1bag", "rosbag2_db3", "mdf3", "mdf4", "asc", "blf", "trc", "candump"]
 Fate = Literal["decoded", "quarantined", "skipped"]
 
 

@@ -85,7 +85,7 @@ def index_recording(source: Source) -> RecordingIndex:
     finalised = not file.unfinalised_flags
     zone = {} if file.time_zone_minutes is None else {"time_zone_min": str(file.time_zone_minutes)}
     index = RecordingIndex(
-        format="mdf4",
+        format="mdf3" if file.version < 400 else "mdf4",
         profile=f"mdf{file.version / 100:.2f}",
         library=file.program,
         start_ns=min(starts, default=None),

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import bisect
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import attrs
 import lz4.frame
@@ -182,14 +183,23 @@ def _pieces(fragment: Fragment) -> Iterator[Fragment]:
 class Fragments:
     """Finds the data blocks of the groups of one file, each of which has its one place."""
 
-    def __init__(self, source: Source, *, unfinalised: bool, known: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        unfinalised: bool,
+        known: Sequence[int] = (),
+        lengths: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
         """Read from `source`.
 
         Args:
             source: The file.
             unfinalised: Whether the writer may have left the last data block without a length.
             known: Ascending addresses of the metadata blocks, which no data block runs into.
+            lengths: Bytes of the data blocks that do not tell them, by address.
         """
+        self._lengths = lengths
         self._source = source
         self._reader = BlockReader(source)
         self._unfinalised = unfinalised
@@ -212,6 +222,9 @@ class Fragments:
         """
         if is_shared and link in self._found:
             return self._found[link]
+        if link in self._lengths:
+            self._reader.enter(link)
+            return self._bare(link), ()
         values: list[Fragment] = []
         invalid: list[Fragment] = []
         try:
@@ -224,6 +237,14 @@ class Fragments:
             self._add(error.code, error.what, error.offset)
         self._found[link] = tuple(values), tuple(invalid)
         return self._found[link]
+
+    def _bare(self, address: int) -> tuple[Fragment, ...]:
+        """A data block without a head."""
+        size = self._lengths[address]
+        there = max(min(size, self._limit(address) - address), 0)
+        if size > there:
+            self._cut(address, f"{size - there} of {size} data bytes are not there")
+        return tuple(_pieces(Fragment(address, address, there, there))) if there else ()
 
     def claim(self, fragments: Sequence[Fragment]) -> tuple[Fragment, ...]:
         """The fragments that nobody has claimed before, each once."""

@@ -16,7 +16,7 @@ import attrs
 from contracts.errors import DecodeError, UnsupportedFormatError
 from contracts.ids import canonical_json, schema_hash
 from contracts.recording import Channel, Finding, Schema, Source
-from udfs.decode.mdf4_blocks import read_file
+from udfs.decode import mdf3_blocks, mdf4_blocks
 from udfs.decode.mdf4_data import Fragment, Fragments
 from udfs.decode.mdf4_formula import formula
 from udfs.decode.mdf4_records import DataGroupReader, GroupRecords, check_layout
@@ -155,15 +155,25 @@ def _units(part: DataGroupPlan) -> Iterator[UnitPlan]:
         yield UnitPlan(part, mine, {group.channel.id: (begin, end)}, max(owed, 0))
 
 
+def is_mdf3(source: Source) -> bool:
+    """Whether a file is of the version before MDF 4."""
+    return source.size >= mdf3_blocks.HEADER and bytes(source.read_at(8, 1)) in (b"2", b"3")
+
+
 def plan_file(source: Source) -> FilePlan:
     """Read a file's metadata, find its records and decide what they become.
 
     Raises:
         DecodeError: What `read_file` and `DataGroupReader` raise.
     """
-    file = read_file(source)
+    file = (mdf3_blocks if is_mdf3(source) else mdf4_blocks).read_file(source)
     unfinalised = file.unfinalised_flags != 0
-    fragments = Fragments(source, unfinalised=unfinalised, known=file.known_addresses)
+    fragments = Fragments(
+        source,
+        unfinalised=unfinalised,
+        known=file.known_addresses,
+        lengths=file.data_lengths,
+    )
     with_data = sum(1 for data_group in file.data_groups if data_group.data_link)
     findings = list(file.findings)
     plans = []

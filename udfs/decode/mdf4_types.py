@@ -135,6 +135,7 @@ class MdfFile:
         properties: Common properties in the comment of the header.
         start_ns: Start of the measurement as the header has it, UTC unless `is_local_time`.
         unfinalised_flags: What the writer left undone; 0 in a finalised file.
+        data_lengths: MDF 3: bytes of each data block, which does not tell its own, by address.
     """
 
     version: int
@@ -148,3 +149,4 @@ class MdfFile:
     attachments: tuple[FileAttachment, ...]
     findings: tuple[Finding, ...]
     known_addresses: tuple[int, ...]
+    data_lengths: Mapping[int, int] = attrs.field(factory=dict)

@@ -29,6 +29,7 @@ _MODULES: Mapping[Format, str] = {
     "mcap": "udfs.decode.mcap",
     "ros1bag": "udfs.decode.ros1bag",
     "rosbag2_db3": "udfs.decode.rosbag2",
+    "mdf3": "udfs.decode.mdf4",
     "mdf4": "udfs.decode.mdf4",
     "asc": "udfs.decode.can_log",
     "blf": "udfs.decode.can_log",

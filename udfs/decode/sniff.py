@@ -87,6 +87,8 @@ def _from_magic(head: bytes, uri: str) -> Sniffed | None:
     if head[:8] in (b"MDF     ", b"UnFinMF "):
         if head[_MDF_VERSION].lstrip().startswith(b"4"):
             return Sniffed("recording", "mdf4")
+        if head.startswith(b"MDF") and head[_MDF_VERSION].lstrip().startswith((b"2.", b"3.")):
+            return Sniffed("recording", "mdf3")
         raise _unsupported(f"MDF version {head[_MDF_VERSION].decode('latin-1').strip()}", uri)
     if head.startswith(b"LOGG"):
         return Sniffed("recording", "blf")

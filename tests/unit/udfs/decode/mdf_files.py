@@ -281,8 +281,8 @@ def make_every_kind(folder, version: str, compression: int) -> bytes:
         mdf.append(
             [Signal(random.normal(0, 1, 50), times[:50] * 2, name="other")], acq_name="second"
         )
-        mdf.save(path, overwrite=True, compression=compression)
-    return path.read_bytes()
+        saved = mdf.save(path, overwrite=True, compression=compression)
+    return saved.read_bytes()
 
 
 def mixed_file(

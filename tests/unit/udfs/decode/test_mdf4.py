@@ -151,7 +151,9 @@ def test_signals_of_a_real_file_equal_asammdf(samples, tmp_path, name):
     assert_equals_asammdf(sample(samples, name), tmp_path, at_least=3)
 
 
-@pytest.mark.parametrize(("version", "compression"), [("4.10", 0), ("4.10", 1), ("4.20", 2)])
+@pytest.mark.parametrize(
+    ("version", "compression"), [("3.30", 0), ("4.10", 0), ("4.10", 1), ("4.20", 2)]
+)
 def test_every_kind_of_signal_equals_asammdf(tmp_path, version, compression):
     """All number types, conversions, strings and invalid samples, plain and compressed."""
     data = make_every_kind(tmp_path, version, compression)
