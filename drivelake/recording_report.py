@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
+import numpy as np
 
 from contracts.errors import PlatformError
-from contracts.recording import BadMessage, Channel, Finding, LedgerEntry, RecordingIndex, Unit
+from contracts.recording import (
+    BadMessage,
+    Channel,
+    Finding,
+    Int64Array,
+    LedgerEntry,
+    RecordingIndex,
+    Unit,
+)
 from spark_jobs.balance import balance_of
 from spark_jobs.ingest_decode import Counts
 from udfs.decode import ros1bag_quick
@@ -214,7 +223,7 @@ def channel_spans(source: OpenSource, index: RecordingIndex) -> dict[int, Span]:
             return None
         if len(unit.channel_counts) == 1:
             return unit.start_ns, unit.end_ns
-        if unit.index not in looked and len(looked) < limit and has_messages(index):
+        if unit.index not in looked and len(looked) < limit:
             looked[unit.index] = _spans_in(source, index, unit)
         return looked.get(unit.index, {}).get(channel, (unit.start_ns, unit.end_ns))
 
@@ -237,12 +246,29 @@ def channel_spans(source: OpenSource, index: RecordingIndex) -> dict[int, Span]:
 
 def _spans_in(source: OpenSource, index: RecordingIndex, unit: Unit) -> dict[int, Span]:
     found: dict[int, Span] = {}
-    for group in iter_message_groups(source, index, units=[unit], selection=Selection()):
-        for batch in group.batches:
-            span = int(batch.log_time_ns.min()), int(batch.log_time_ns.max())
-            before = found.get(batch.channel_id, span)
-            found[batch.channel_id] = min(before[0], span[0]), max(before[1], span[1])
+    for channel, times in _times_in(source, index, unit):
+        span = int(times.min()), int(times.max())
+        before = found.get(channel, span)
+        found[channel] = min(before[0], span[0]), max(before[1], span[1])
     return found
+
+
+def _times_in(
+    source: OpenSource, index: RecordingIndex, unit: Unit
+) -> Iterator[tuple[int, Int64Array]]:
+    """Channels and log times of the messages of a unit; of rows where it has no messages."""
+    if has_messages(index):
+        for group in iter_message_groups(source, index, units=[unit], selection=Selection()):
+            for batch in group.batches:
+                yield batch.channel_id, batch.log_time_ns
+        return
+    context = DecodeContext("", dt.date(1970, 1, 1))
+    for tables in iter_table_groups(source, index, context=context, units=[unit]):
+        for _, rows in tables.tables:
+            channels = rows.column("channel_id").to_numpy(zero_copy_only=False)
+            times = rows.column("log_time_ns").to_numpy(zero_copy_only=False)
+            for channel in np.unique(channels).tolist():
+                yield channel, times[channels == channel]
 
 
 def _with_sizes(source: OpenSource, index: RecordingIndex) -> RecordingIndex:

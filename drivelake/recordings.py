@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -87,7 +88,7 @@ def open_recording(uri: str, *, read_ahead: int = READ_AHEAD_BYTES) -> OpenSourc
             uri, storage_options=load_settings().storage_options, read_ahead=read_ahead
         )
     except (FileNotFoundError, IsADirectoryError) as error:
-        remedy = None
+        remedy = "It is a folder: name a file in it" if Path(uri).is_dir() else None
         if uri.split(".", maxsplit=1)[0] in LAYERS:
             remedy = f'`drivelake.table("{uri}")` reads a table of the lake'
         what = f"There is no recording at {uri}"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 
 import attrs
@@ -138,6 +140,41 @@ def test_recover_writes_a_clean_file_and_leaves_the_original(call, damaged, tmp_
     assert order[0] == order[1]
 
 
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mcap/rosbag2/cdr_test_0.mcap",
+        "bag/embag/array_test.bag",
+        "db3/chatter/chatter.db3",
+        "mdf/peak/all_datatypes_test.mf4",
+    ],
+)
+def test_damage_of_any_kind_ends_in_the_right_code(call, samples, tmp_path, name, damage):
+    """Doctor and recover of a damaged file agree on what there is, and neither shows a trace."""
+    data = bytearray((samples / name).read_bytes())
+    third = len(data) // 3
+    if damage == "cut":
+        del data[2 * third :]
+    else:
+        for at in range(third, len(data), third // 4):
+            data[at] ^= 0x40
+    path = tmp_path / name.rsplit("/", 1)[1]
+    path.write_bytes(data)
+    doctor = call("doctor", path, "--json")
+    recover = call("recover", path, "--out", tmp_path / "out.mcap", "--json")
+    assert path.read_bytes() == data
+    found = doctor.json
+    assert doctor.returncode == (
+        0 if found["outcome"] == "ACCEPTED" else 3 if found["recovered"] else 1
+    )
+    assert (recover.returncode == 1) == (doctor.returncode == 1)
+    if recover.returncode != 1:
+        assert recover.json["lost"] == found["lost"]
+        clean = call("doctor", tmp_path / "out.mcap", "--json").json  # payloads stay as they are
+        assert (clean["lost"], clean["recovered"] + clean["bad"]) == (0, clean["declared"])
+
+
 def test_recover_of_a_bag_is_a_bag(call, samples, tmp_path):
     """A cut ROS 1 bag gives a bag that the reference library opens, with an index again."""
     data = (samples / "bag/robot_localization/test2.bag").read_bytes()
@@ -163,6 +200,30 @@ def test_nothing_recovered_is_a_failure(call, tmp_path):
         assert done.returncode == 1
         assert len(done.stderr.strip().splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.mcap"]
+
+
+def test_reader_that_dies_takes_nothing_with_it(call, recording, tmp_path, monkeypatch):
+    """A reader that crashes or eats the memory ends as one sentence, exit code 1, no leftovers."""
+
+    def crash(*_args, **_options):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def gorge(*_args, **_options):
+        raise MemoryError
+
+    for die, code in ((crash, "WORKER_CRASH"), (gorge, "RESOURCE_LIMIT")):
+        for name in ("diagnose", "summarise"):
+            monkeypatch.setattr(f"drivelake.recording_report.{name}", die)
+        monkeypatch.setattr("drivelake.recording_copy.copy_messages", die)
+        done = call("doctor", recording, "--json")
+        assert (done.returncode, done.json["outcome"]) == (1, "QUARANTINED")
+        assert done.json["reason"].startswith(code)
+        for arguments in (["inspect"], ["recover", "--out", tmp_path / "out.mcap"]):
+            done = call(arguments[0], recording, *arguments[1:])
+            assert done.returncode == 1
+            assert done.stderr.startswith(f"drivelake: {code}")
+            assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [recording.name]
 
 
 def test_convert_to_parquet_has_the_rows_and_the_payloads(call, samples, tmp_path, recording):
