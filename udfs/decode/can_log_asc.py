@@ -170,7 +170,9 @@ def _fields(lines: Lines, times: Int64Array, *, base: int) -> LineFields:
     remote |= fd & np.where(has_flags, flags & _REMOTE != 0, (stated == 0) & (dlc > 0))
     length = np.where(fd, stated, DATA_LENGTHS[np.minimum(dlc, _MAX_CODE)])
     long = ~fd & (length > MAX_CLASSIC_BYTES)
-    is_long = long & _has_bytes(lines, data_at, length, base=base)
+    is_long = long
+    if long.any():
+        is_long = long & _has_bytes(lines, data_at, length, base=base)
     length = np.where(long & ~is_long, MAX_CLASSIC_BYTES, length)
     none = error | remote
     good &= np.where(fd, has_code & has_length, has_code | remote)

@@ -14,8 +14,9 @@ from udfs.encodings.can import DATA_LENGTHS, CanFrames
 
 Mask = npt.NDArray[np.bool_]
 
-UNIT_BYTES = 4 << 20
-"""Bytes of a log that are read at a time; its words take many times as much."""
+UNIT_BYTES = 1 << 20
+"""Bytes of a log that are read at a time: its words take many times as much, and twice the time
+where they do not fit the cache."""
 EVENTS = "events"
 MAX_CLASSIC_BYTES = 8
 MAX_TIME_NS = (1 << 63) - 1

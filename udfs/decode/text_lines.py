@@ -10,12 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.recording import Int64Array, UInt8Array
+from udfs.encodings.columns import windows
 
 Mask = npt.NDArray[np.bool_]
 
 _PADDING = 32
 _MAX_INT64 = (1 << 63) - 1
 _NEWLINE, _CASE_BIT = 10, 0x20
+_WORD_BYTES = 8
+_LOWER = np.uint64(0x2020202020202020)
 _NO_DIGIT = 255
 _BLANK = np.zeros(256, np.bool_)
 _BLANK[[0, 9, 10, 11, 12, 13, 32]] = True
@@ -78,12 +81,15 @@ class Lines:
     def is_word(self, at: int | Int64Array, *words: bytes) -> Mask:
         """Whether the word `at` is one of some, upper and lower case alike."""
         starts, lengths = self.span(at)
+        heads = windows(self.data, "<u8")[starts].astype(np.uint64) | _LOWER
         found = np.zeros(len(starts), np.bool_)
         for word in words:
+            head, rest = word.lower()[:_WORD_BYTES], word.lower()[_WORD_BYTES:]
+            mask = np.uint64((1 << 8 * len(head)) - 1)
             same = lengths == len(word)
-            for k, character in enumerate(word.lower()):
-                case = _CASE_BIT if chr(character).isalpha() else 0
-                same &= (self.data[starts + k] | case) == character
+            same &= heads & mask == np.uint64(int.from_bytes(head, "little")) | _LOWER & mask
+            for k, character in enumerate(rest, start=_WORD_BYTES):
+                same &= (self.data[starts + k] | _CASE_BIT) == character | _CASE_BIT
             found |= same
         return found
 
@@ -124,12 +130,18 @@ class Lines:
     def byte_words(self, *, base: int = 16) -> tuple[UInt8Array, Int64Array]:
         """(T,) value of every word as a byte, and (T + 1,) how many before it are none."""
         starts, lengths = self.word_starts, self.word_ends - self.word_starts
-        most = 2 if base == 16 else 3
-        values, good = digits_at(self.data, starts, lengths, base=base, most=most)
-        good &= values < 256
+        if base == 16:
+            first, second = DIGITS[self.data[starts]], DIGITS[self.data[starts + 1]]
+            is_pair = lengths == 2
+            values = np.where(is_pair, first << 4 | second & 15, first)
+            good = (first <= 15) & np.where(is_pair, second <= 15, lengths == 1)
+        else:
+            numbers, good = digits_at(self.data, starts, lengths, base=base, most=3)
+            good &= numbers < 256
+            values = numbers.astype(np.uint8)
         none_before = np.zeros(len(starts) + 1, np.int64)
         np.cumsum(~good, out=none_before[1:])
-        return values.astype(np.uint8), none_before
+        return values, none_before
 
 
 def lines_of(data: UInt8Array) -> Lines:

@@ -35,11 +35,22 @@ class Outcome:
     tables: dict[str, pa.Table]
     ledger: tuple[LedgerEntry, ...]
     bad: tuple[BadMessage, ...]
+    size_bytes: int
 
     def rows(self, table: str = "can_frames") -> list[dict[str, Any]]:
         """Rows of a table by time."""
         found = self.tables[table].to_pylist() if table in self.tables else []
         return sorted(found, key=lambda row: (row["log_time_ns"], row["topic"], row["sequence"]))
+
+    @property
+    def tiles(self) -> bool:
+        """Whether the ledger gives every byte of the log exactly one fate (rule DEC006)."""
+        at = 0
+        for entry in sorted((*self.index.structure, *self.ledger), key=lambda one: one.offset):
+            if entry.offset != at:
+                return False
+            at += entry.length
+        return at == self.size_bytes
 
     @property
     def balance(self) -> tuple[int, int, int]:
@@ -69,7 +80,7 @@ def decoded(data: bytes, **definitions: bytes) -> Outcome:
         ledger += group.ledger
         bad += group.bad
     tables = {name: pa.Table.from_batches(parts) for name, parts in batches.items()}
-    return Outcome(index, tables, tuple(ledger), tuple(bad))
+    return Outcome(index, tables, tuple(ledger), tuple(bad), len(data))
 
 
 def messages(count: int, *, form: str, seed: int = 7) -> list[can.Message]:

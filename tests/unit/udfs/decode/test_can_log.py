@@ -71,6 +71,7 @@ def test_frames_are_those_of_python_can(tmp_path, form):
         bus = frame.channel if form == "candump" else frame.channel + 1
         assert row["bus"] == bus
     assert outcome.balance == (outcome.balance[2], 0, outcome.balance[2])
+    assert outcome.tiles
     assert not outcome.bad
 
 
@@ -278,6 +279,7 @@ def test_blf_truncated(tmp_path):
     finding = next(one for one in outcome.index.findings if one.code == "TRUNCATED")
     assert finding.lost_messages == len(whole) - len(rows)
     assert any(entry.messages_lost is None for entry in outcome.ledger)
+    assert outcome.tiles
 
 
 def test_blf_damaged_container(tmp_path, monkeypatch):
@@ -343,6 +345,7 @@ def test_cuts_and_flips_never_crash(tmp_path, form):
             continue
         written_count, bad, declared = outcome.balance
         assert written_count + bad == declared
+        assert outcome.tiles
 
 
 def test_real_files(samples):
