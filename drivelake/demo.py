@@ -57,7 +57,7 @@ def samples_folder(settings: Settings) -> Path | None:
     """Folder of the real recordings, or None where there are none."""
     named = settings.samples_uri
     place = local_folder(named) if named else PROJECT.parent / "shared" / "data"
-    return place if place.is_dir() else None
+    return place if place.is_dir() and any(place.iterdir()) else None
 
 
 @contextmanager

@@ -39,12 +39,15 @@ def start(settings, tmp_path):
         "DRIVELAKE_SPARK_PORT": str(settings.spark_port),
         "DRIVELAKE_JDBC_PORT": str(settings.jdbc_port),
     }
+    # A suite in the background ignores SIGINT, and its children would too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (tmp_path / "said").open("wb") as said:
 
         def run(*arguments):
             return subprocess.Popen([SCRIPT, *arguments], env=environment, stdout=said, stderr=said)
 
         yield run
+    signal.signal(signal.SIGINT, before)
 
 
 def wait_for(what, condition, *, seconds=180.0):
@@ -81,6 +84,7 @@ def test_a_command_stopped_while_its_server_starts_ends_it(settings, start, tmp_
     """A signal before the Spark server answers: the shell's exit code, and no JVM is left."""
     recordings = tmp_path / "recordings"
     recordings.mkdir()
+    (recordings / "noise").write_bytes(b"noise")
     with start("ingest", str(recordings)) as ingest:
         wait_for("the JVM", lambda: processes_of(settings, "spark"))
         ingest.send_signal(number)
