@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from contracts.errors import DecodeError, UnsupportedFormatError
+from contracts.ids import canonical_json
 from contracts.recording import (
     Attachment,
     BadMessage,
@@ -102,7 +103,7 @@ def index_recording(source: Source) -> RecordingIndex:
             )
             for attachment in file.attachments
         ),
-        metadata={"header": {**file.properties, **zone}},
+        metadata={"header": {**file.properties, **zone}, **_events(plan)},
         messages_declared=_declared(groups) if finalised else None,
         findings=(*plan.findings, *_more_findings(plan, groups)),
         structure=tuple(_structure(source, plan)),
@@ -165,6 +166,22 @@ def _next_step(found: TableGroup, step: int) -> int:
     """Frames to take next, so that they give about as many rows as a step of signals does."""
     rows = sum(rows.num_rows for _, rows in found.tables)
     return max(min(_SAMPLES_AT_A_TIME * step // max(rows, 1), _MOST_FRAMES), 1)
+
+
+def _events(plan: FilePlan) -> dict[str, dict[str, str]]:
+    """Events as metadata: JSON of name, kind and log time by their number."""
+    start = plan.file.start_ns - _zone_ns(plan)
+    found = {
+        str(number): canonical_json(
+            {
+                "name": event.name,
+                "kind": event.kind,
+                "log_time_ns": None if event.time_ns is None else start + event.time_ns,
+            }
+        ).decode()
+        for number, event in enumerate(plan.file.events)
+    }
+    return {"events": found} if found else {}
 
 
 def _declared(groups: Sequence[GroupPlan]) -> int:

@@ -10,6 +10,7 @@ Source: ASAM MDF 4.1 and 4.2, clause 4 (block structure).
 from __future__ import annotations
 
 import html
+import math
 import re
 import struct
 import zlib
@@ -23,15 +24,19 @@ from contracts.errors import DecodeError, ResourceLimitError
 from contracts.recording import Finding, Source
 from udfs.decode.limits import MAX_STRUCTURE_RECORDS, MAX_UNIT_BYTES
 from udfs.decode.mdf4_types import (
+    BIT_FIELD,
     BUS_TYPES,
     CG_REMOTE_MASTER,
     CG_VLSD,
+    EVENT_TYPES,
+    SYNC_TIME,
     UNREADABLE,
     ArrayShape,
     ChannelGroup,
     Conversion,
     DataGroup,
     FileAttachment,
+    FileEvent,
     MdfChannel,
     MdfFile,
     SourceInfo,
@@ -40,6 +45,7 @@ from udfs.decode.mdf4_types import (
 HEAD_BYTES = 24
 _MAX_TEXT_BYTES = 16 << 20
 _MAX_DEPTH = 64
+_MAX_SECONDS = 9e9
 MAX_ATTACHMENT_BYTES = 64 << 20
 _HEAD = struct.Struct("<4sIQQ")
 _HD = struct.Struct("<QhhBBBBdd")
@@ -47,6 +53,7 @@ _CG = struct.Struct("<QQHHIII")
 _CN = struct.Struct("<BBBBIIIIBBH6d")
 _CC = struct.Struct("<BBHHHdd")
 _CA = struct.Struct("<BBHIiI")
+_EV = struct.Struct("<5B3xIHHqd")
 _AT = struct.Struct("<HHI16sQQ")
 _PROPERTY = re.compile(r'<e\s+name="([^"]*)"[^>]*>([^<]*)</e>')
 _FEWEST_LINKS = {
@@ -57,6 +64,7 @@ _FEWEST_LINKS = {
     "CC": 4,
     "SI": 2,
     "AT": 4,
+    "EV": 4,
     "CA": 1,
 } | dict.fromkeys(("DL", "LD", "HL"), 1)
 _TAG = re.compile(r"<TX[^>]*>(.*?)</TX>", re.DOTALL)
@@ -178,6 +186,12 @@ class BlockReader:
             raise error
         self.findings.append(Finding(code, error.what, error.offset))
 
+    def is_in_record(self, address: int) -> bool:
+        """Whether a composition, if it is an array, has its elements in the record."""
+        if not address or (block := self.block(address, "CA", "CN")).kind == "CN":
+            return True
+        return self.data(block, 2)[1] == 0
+
     def properties(self, address: int) -> dict[str, str]:
         """Common properties of an MD block; none for a null link or a TX block."""
         if not address or (block := self.block(address, "TX", "MD")).kind == "TX":
@@ -229,7 +243,7 @@ class BlockReader:
         numbers = self.data(block, _CC.size + 8 * values)[_CC.size :]
         return Conversion(
             kind=kind,
-            values=struct.unpack(f"<{values}d", numbers),
+            values=struct.unpack(f"<{values}{'Q' if kind == BIT_FIELD else 'd'}", numbers),
             refs=tuple(
                 self._reference(link, (*above, address)) for link in block.links[4 : 4 + refs]
             ),
@@ -263,6 +277,7 @@ def read_file(source: Source) -> MdfFile:
     findings: list[Finding] = []
     groups = tuple(_data_groups(reader, header.links[0], findings))
     attachments = tuple(_attachments(reader, header.links[3], findings))
+    events = tuple(_events(reader, header.links[4], findings))
     findings += reader.findings
     if not groups and any(finding.loses for finding in findings):
         first = findings[0]
@@ -280,6 +295,7 @@ def read_file(source: Source) -> MdfFile:
         attachments=attachments,
         findings=tuple(findings),
         known_addresses=tuple(sorted(reader.addresses)),
+        events=events,
     )
 
 
@@ -345,13 +361,20 @@ def _channel_group(reader: BlockReader, block: Block) -> ChannelGroup:
 def _channels(reader: BlockReader, address: int, *, depth: int) -> tuple[MdfChannel, ...]:
     if depth > _MAX_DEPTH:
         raise ResourceLimitError("channels nested too deep", offset=address)
-    return tuple(_channel(reader, block, depth) for block in reader.chain(address, "CN"))
+    found = (_channel(reader, block, depth) for block in reader.chain(address, "CN"))
+    return tuple(channel for channel in found if channel is not None)
 
 
-def _channel(reader: BlockReader, block: Block, depth: int) -> MdfChannel:
+def _channel(reader: BlockReader, block: Block, depth: int) -> MdfChannel | None:
+    """A channel; None, and a finding, for an array whose elements are stored elsewhere."""
     fields = reader.fields(block, _CN)
     kind, sync, data_type, bit_offset, byte_offset, bits, flags, invalid_bit = fields[:8]
     conversion = reader.conversion(block.links[4])
+    if not reader.is_in_record(block.links[1]):
+        what = f"the elements of {reader.text(block.links[2])} are stored outside of its records"
+        finding = Finding("UNSUPPORTED_ARRAY", what, block.address, loses=True, lost_messages=0)
+        reader.findings.append(finding)
+        return None
     array, parts = _composition(reader, block.links[1], depth)
     return MdfChannel(
         address=block.address,
@@ -384,10 +407,7 @@ def _composition(
         return None, _channels(reader, address, depth=depth + 1)
     reader.enter(address)
     block = reader.block(address, "CA")
-    _, storage, dimensions, flags, stride, invalid_stride = reader.fields(block, _CA)
-    if storage != 0:
-        what = f"channel array with storage {storage}"
-        raise DecodeError(what, code="MDF_BAD_BLOCK", offset=address)
+    _, _, dimensions, flags, stride, invalid_stride = reader.fields(block, _CA)
     sizes = reader.data(block, _CA.size + 8 * dimensions)[_CA.size :]
     shape = ArrayShape(
         dimensions=struct.unpack(f"<{dimensions}Q", sizes),
@@ -396,6 +416,21 @@ def _composition(
         is_column_major=bool(flags & 0x40),
     )
     return shape, _composition(reader, block.links[0], depth + 1)[1]
+
+
+def _events(reader: BlockReader, address: int, findings: list[Finding]) -> Iterator[FileEvent]:
+    try:
+        for block in reader.chain(address, "EV"):
+            kind, sync, *_, base, factor = reader.fields(block, _EV)
+            seconds = base * factor if sync == SYNC_TIME else math.nan
+            is_time = math.isfinite(seconds) and abs(seconds) < _MAX_SECONDS
+            yield FileEvent(
+                name=reader.text(block.links[3]),
+                kind=EVENT_TYPES[kind] if kind < len(EVENT_TYPES) else str(kind),
+                time_ns=round(seconds * 1e9) if is_time else None,
+            )
+    except DecodeError as error:
+        findings.append(attrs.evolve(_damage(error, "the list of events"), lost_messages=0))
 
 
 def _attachments(

@@ -16,9 +16,19 @@ CG_BUS_EVENT = 0x2
 CG_REMOTE_MASTER = 0x8
 CN_FIXED, CN_VLSD, CN_MASTER, CN_VIRTUAL_MASTER, CN_SYNC, CN_MLSD, CN_VIRTUAL = range(7)
 UNREADABLE = 255
+BIT_FIELD = 11
 CN_ALL_INVALID = 0x1
 CN_HAS_INVALID_BIT = 0x2
 SYNC_TIME = 1
+EVENT_TYPES = (
+    "recording",
+    "recording_interrupt",
+    "acquisition_interrupt",
+    "trigger_start",
+    "trigger_stop",
+    "trigger",
+    "marker",
+)
 BUS_TYPES = ("", "other", "CAN", "LIN", "MOST", "FlexRay", "K_LINE", "ETHERNET", "USB")
 
 
@@ -33,7 +43,10 @@ class SourceInfo:
 
 @attrs.frozen
 class Conversion:
-    """A conversion rule; `refs` are texts or conversions, None where the link is null."""
+    """A conversion rule; `refs` are texts or conversions, None where the link is null.
+
+    `values` are integers for a bit field: its masks.
+    """
 
     kind: int
     values: tuple[float, ...] = ()
@@ -128,6 +141,15 @@ class FileAttachment:
 
 
 @attrs.frozen
+class FileEvent:
+    """An event; `time_ns` counts from the start of the measurement, None where it has no time."""
+
+    name: str
+    kind: str
+    time_ns: int | None
+
+
+@attrs.frozen
 class MdfFile:
     """All metadata of a file.
 
@@ -150,3 +172,4 @@ class MdfFile:
     findings: tuple[Finding, ...]
     known_addresses: tuple[int, ...]
     data_lengths: Mapping[int, int] = attrs.field(factory=dict)
+    events: tuple[FileEvent, ...] = ()
