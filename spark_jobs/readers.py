@@ -13,6 +13,8 @@ _ALWAYS = (
     "udfs.decode.rosbag2",
 )
 _MDF_SUFFIXES = {"mf4", "mdf", "dat"}
+_CAN_SUFFIXES = {"asc", "blf", "trc", "log"}
+_CAN_READERS = ("", "_asc", "_blf", "_trc", "_candump")
 
 
 def import_readers(uris: Iterable[str]) -> None:
@@ -26,7 +28,10 @@ def import_readers(uris: Iterable[str]) -> None:
     suffixes = {uri.lower().rpartition(".")[2] for uri in uris}
     if suffixes & _MDF_SUFFIXES:
         importlib.import_module("udfs.decode.mdf4")
-    if suffixes & {*_MDF_SUFFIXES, "dbc"}:
+    if suffixes & _CAN_SUFFIXES:
+        for name in _CAN_READERS:
+            importlib.import_module(f"udfs.decode.can_log{name}")
+    if suffixes & {*_MDF_SUFFIXES, *_CAN_SUFFIXES, "dbc"}:
         _import_cantools()
 
 

@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 import pyarrow as pa
 
-from contracts.errors import DecodeError
+from contracts.errors import DecodeError, ResourceLimitError
 from contracts.recording import (
     BadMessage,
     Channel,
@@ -45,6 +45,7 @@ _PARSERS: Mapping[str, str] = {
     "trc": "udfs.decode.can_log_trc",
     "candump": "udfs.decode.can_log_candump",
 }
+MAX_CHANNELS = 1000
 _STATES = "states"
 """Section of the index's metadata: by unit, what it must know of those before it."""
 
@@ -64,6 +65,9 @@ class _Census:
         part = piece.part
         for name, kind, count in _counts(part):
             self.kinds.setdefault(name, kind)
+            if len(self.kinds) > MAX_CHANNELS:
+                what = f"more than {MAX_CHANNELS} buses"
+                raise ResourceLimitError(what, code="RESOURCE_LIMIT", offset=piece.offset)
             counts[self.id_of(name)] = count
         times = np.concatenate([part.frames.log_time_ns, part.events.log_time_ns])
         index = len(self.units)
@@ -101,7 +105,8 @@ def index_recording(source: Source) -> RecordingIndex:
 
     Raises:
         DecodeError: BAD_MAGIC, TRUNCATED where not even a BLF's header is there; NO_RECORDS.
-        ResourceLimitError: BOMB, a container that grows beyond bounds.
+        ResourceLimitError: BOMB, a container that grows beyond bounds; RESOURCE_LIMIT, more
+            buses than any vehicle has.
     """
     name = sniff(source).format
     census = _Census()

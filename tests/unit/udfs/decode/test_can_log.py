@@ -375,6 +375,14 @@ def test_real_files(samples):
             assert abs(last - (found[-1].timestamp - message.timestamp) * 1e9) < 1000, name
 
 
+def test_a_log_of_too_many_buses_is_refused():
+    """A hostile log that names a bus in each line ends at once, whatever its length."""
+    data = b"".join(b"(1.0) can%d 123#11\n" % i for i in range(20_000))
+    with pytest.raises(ResourceLimitError) as caught:
+        decoded(data)
+    assert caught.value.code == "RESOURCE_LIMIT"
+
+
 def test_sniffed_by_content(tmp_path):
     """Logs are told by what is in them."""
     for form in FORMS:
