@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import pyarrow as pa
 import pyarrow.fs as pafs
 
 from contracts.errors import (
@@ -137,7 +135,6 @@ def _in_child(
 
     def told(what: Callable[[OpenSource], Any]) -> Callable[[], bytes]:
         def run() -> bytes:
-            _spare_pandas()
             try:
                 with open_recording(uri, **options) as source:
                     return json.dumps({"value": what(source)}, default=_plain).encode()
@@ -152,30 +149,6 @@ def _in_child(
     found = _value(guarded(told(work), bounds=Bounds.for_input(size)))
     assert isinstance(found, dict)
     return found
-
-
-def _spare_pandas() -> None:
-    """Let Arrow find no pandas in this child: it looks for it at the first list that it is given.
-
-    Importing it takes ten times as long as reading a small recording.
-    """
-    if "pandas" in sys.modules:
-        return
-    sys.meta_path.insert(0, _NoPandas)
-    try:
-        pa.array([None])
-    finally:
-        sys.meta_path.remove(_NoPandas)
-
-
-class _NoPandas:
-    """A finder that says that there is no pandas."""
-
-    @staticmethod
-    def find_spec(name: str, *_others: Any) -> None:
-        """Refuse pandas, leave the rest to the finders behind this one."""
-        if name == "pandas":
-            raise ModuleNotFoundError(name)
 
 
 def _value(answer: bytes) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
@@ -104,3 +106,15 @@ def test_bounds_grow_with_the_input():
     """A large recording gets its time."""
     assert Bounds.for_input(10**9).cpu_seconds == 1060
     assert Bounds.for_input(0).cpu_seconds == 60
+
+
+def test_child_spares_itself_pandas():
+    """Arrow at work in a child does not import pandas, which would cost every task a second."""
+    code = (
+        "import sys, pyarrow as pa; from spark_jobs.guard import Bounds, guarded;"
+        "work = lambda: bytes([pa.array([1, 2]).to_pylist() == [1, 2],"
+        " 'pandas' in sys.modules]);"
+        "assert guarded(work, bounds=Bounds()) == bytes([1, 0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
