@@ -153,7 +153,7 @@ class RecordWalk:
         recent = self.codes[-_LONGEST_PERIOD - _TAIL :].tobytes()
         size = 2 * _TAIL
         before = recent.rfind(recent[-size:], 0, len(recent) - 1)
-        while before % 2 == 1:  # between two codes
+        while before > 0 and before % 2 == 1:  # between two codes
             before = recent.rfind(recent[-size:], 0, before + size - 1)
         return (len(recent) - size - before) // 2 if before >= 0 and len(recent) > size else 0
 
