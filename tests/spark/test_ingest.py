@@ -16,8 +16,8 @@ from mcap.writer import CompressionType, Writer
 
 from contracts.errors import ContractViolation, PlatformError
 from spark_jobs.balance import balance_of
-from spark_jobs.ingest import ingest, resume
 from spark_jobs.delta import open_table
+from spark_jobs.ingest import ingest, resume
 from spark_jobs.tables import list_tables, read_arrow
 from tests.unit.udfs.decode.mcap_files import redefined
 from tests.unit.udfs.decode.recordings import cdr_number
