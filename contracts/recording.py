@@ -116,6 +116,11 @@ class LedgerEntry:
     messages_bad: int = 0
     messages_lost: int | None = 0
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether something of the range is not there, or may not be."""
+        return self.fate == "quarantined" or self.messages_lost != 0
+
 
 @attrs.frozen
 class BadMessage:
@@ -193,6 +198,19 @@ class MessageBatch:
     unit_offset: Int64Array
     payload_offset: Int64Array
 
+    def columns(self) -> dict[str, Int64Array]:
+        """What there is of each message, (N,) arrays by name."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in attrs.fields(MessageBatch)
+            if field.name not in {"channel_id", "arena"}
+        }
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> MessageBatch:
+        """The messages of a (N,) mask, in the same arena."""
+        own = {name: one[mask] for name, one in self.columns().items()}
+        return MessageBatch(self.channel_id, self.arena, **own)
+
 
 @attrs.frozen(eq=False)
 class MessageGroup:
@@ -222,6 +240,18 @@ class TimeOrder:
     last_ns: int
     backward: int
     largest_step_ns: int
+
+    @classmethod
+    def of(cls, log_time_ns: Int64Array, *, position: int) -> TimeOrder:
+        """From the (N,) log times of at least one message."""
+        steps = log_time_ns[:-1] - log_time_ns[1:]
+        return cls(
+            position=position,
+            first_ns=int(log_time_ns[0]),
+            last_ns=int(log_time_ns[-1]),
+            backward=int(np.count_nonzero(steps > 0)),
+            largest_step_ns=max(int(steps.max(initial=0)), 0),
+        )
 
 
 @attrs.frozen(eq=False)

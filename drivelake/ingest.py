@@ -43,7 +43,8 @@ def ingest_places(
     """
     uris = [_as_uri(place) for place in places]
     definitions = dict(_definition(text) for text in dbc)
-    if not discover(uris, storage_options=settings.storage_options):
+    found = discover(uris, storage_options=settings.storage_options, assume_complete=True)
+    if not found:
         raise ContractViolation(f"There is nothing under {', '.join(places)}", code="USAGE")
     _reach(settings)
     with (
@@ -57,7 +58,7 @@ def ingest_places(
             settings,
             uris,
             definitions=definitions,
-            assume_complete=True,
+            found=found,
             progress=lambda stage, done, total: line.update(f"ingest: {stage} {done:,}/{total:,}"),
         )
         rows = dict(report.rows)

@@ -52,7 +52,7 @@ def running(settings: Settings) -> dict[str, Service]:
             service = Service(**json.loads(record.read_text()))
         except (ValueError, TypeError):
             continue  # damaged: its processes are found by their mark
-        if is_process(service.pid, started=service.started):
+        if _is_alive(service):
             found[name] = service
     return found
 
@@ -65,7 +65,7 @@ def start_spark(settings: Settings) -> Service:
     return _keep(
         settings,
         Service(
-            "spark", server.pid, start_time(server.pid),
+            "spark", server.pid, _start_time(server.pid),
             f"{server.remote}  {server.jdbc_url}", str(server.log),
         ),
     )  # fmt: skip
@@ -216,7 +216,7 @@ def _launch(
         )
     address = f"http://127.0.0.1:{port}" if port else "(no page)"
     service = _keep(
-        settings, Service(name, process.pid, start_time(process.pid), address, str(log))
+        settings, Service(name, process.pid, _start_time(process.pid), address, str(log))
     )
     deadline = time.monotonic() + START_SECONDS
     while port is not None and not answers(port):
@@ -261,16 +261,14 @@ def _keep(settings: Settings, service: Service) -> Service:
     return service
 
 
-def start_time(pid: int) -> float:
-    """When a process was started, seconds since 1970; tells it from a later one of the same id."""
+def _start_time(pid: int) -> float:
     return psutil.Process(pid).create_time()
 
 
-def is_process(pid: int, *, started: float) -> bool:
-    """Whether the process of that id and start time is alive."""
+def _is_alive(service: Service) -> bool:
     try:
-        process = psutil.Process(pid)
-        same = abs(process.create_time() - started) < 2.0
+        process = psutil.Process(service.pid)
+        same = abs(process.create_time() - service.started) < 2.0
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

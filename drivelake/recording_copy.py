@@ -52,11 +52,6 @@ class Copied:
     reasons: Mapping[str, str]
     files: tuple[tuple[str, int], ...]
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing is missing, as far as is known."""
-        return not (self.bad or self.lost or self.lost is None or self.reasons)
-
 
 class MessageWriter(Protocol):
     """Writes messages to a file of some container."""
@@ -181,25 +176,16 @@ def _write_group(writer: MessageWriter, group: MessageGroup, account: Account) -
         return
     batches = group.batches
     channel = np.concatenate([np.full(len(b.starts), b.channel_id, np.int64) for b in batches])
-    start, length, log, publish, sequence, unit, place = (
-        np.concatenate([getattr(batch, name) for batch in batches])
-        for name in (
-            "starts",
-            "lengths",
-            "log_time_ns",
-            "publish_time_ns",
-            "sequence",
-            "unit_offset",
-            "payload_offset",
-        )
-    )
-    order = np.lexsort((place, unit))
+    parts = [batch.columns() for batch in batches]
+    of = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    log, publish = of["log_time_ns"], of["publish_time_ns"]
+    order = np.lexsort((of["payload_offset"], of["unit_offset"]))
     account.written += len(order)
     fits = (log[order] >= 0) & (publish[order] >= 0)
     account.add_untimely(int(np.count_nonzero(~fits)))
     order = order[fits]
     arena = batches[0].arena.data
-    columns = (channel, log, publish, sequence, start, length)
+    columns = (channel, log, publish, of["sequence"], of["starts"], of["lengths"])
     for c, log_ns, publish_ns, number, at, size in zip(
         *(column[order].tolist() for column in columns), strict=True
     ):

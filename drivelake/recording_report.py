@@ -33,6 +33,7 @@ from udfs.decode.recording import (
 )
 from udfs.decode.selection import Selection
 from udfs.decode.source import OpenSource
+from udfs.decode.units import messages_by_channel
 
 _UNITS_LOOKED_INTO = 16
 """Of a remote recording, for the first and last times of its channels."""
@@ -177,13 +178,13 @@ def diagnose(source: OpenSource, *, definitions: Mapping[str, bytes]) -> Diagnos
         index = index_recording(source)
         for group in iter_table_groups(source, index, context=context):
             counts.add_group(group)
-            damage += [entry for entry in group.ledger if _is_damage(entry)]
+            damage += [entry for entry in group.ledger if entry.is_damaged]
             for message in group.bad:
                 bad.setdefault((message.topic, message.error_class), [0, message])[0] += 1
         balance = balance_of(index, counts)
     except PlatformError as error:
         return hopeless(source.uri, error, index)
-    damage += [entry for entry in index.structure if _is_damage(entry)]
+    damage += [entry for entry in index.structure if entry.is_damaged]
     notes = {finding.code: finding.detail for finding in index.findings if not finding.loses}
     notes |= {flag: "" for flag in balance.flags if flag not in notes}
     return Diagnosis(
@@ -306,11 +307,7 @@ def _channel(
 def _counts(index: RecordingIndex) -> dict[int, int]:
     """Messages by channel: as the file declares, or else as its units count."""
     counts = {one.id: one.message_count for one in index.channels if one.message_count is not None}
-    totals: dict[int, int] = {}
-    for unit in index.units:
-        for channel, count in unit.channel_counts.items():
-            totals[channel] = totals.get(channel, 0) + count
-    return totals | counts
+    return messages_by_channel(index.units) | counts
 
 
 def _total(index: RecordingIndex) -> int | None:
@@ -335,10 +332,6 @@ def _chunks(index: RecordingIndex) -> tuple[Chunks, ...]:
         )
         for name, some in sorted(by_name.items())
     )
-
-
-def _is_damage(entry: LedgerEntry) -> bool:
-    return entry.fate == "quarantined" or entry.messages_lost != 0
 
 
 def _problems(

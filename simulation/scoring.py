@@ -361,8 +361,8 @@ def _frames_in_common(objects: pa.Table, labels: pa.Table) -> Iterator[tuple[Col
     true_ns = objects["t_ns"].to_numpy()
     label_ns = labels["t_ns"].to_numpy()
     exposures = np.unique(true_ns)
-    for t_ns in np.unique(label_ns):
-        nearest = exposures[np.argmin(np.abs(exposures - t_ns))]
+    stamps = np.unique(label_ns)
+    for t_ns, nearest in zip(stamps, _nearest(exposures, stamps), strict=True):
         if abs(int(nearest) - int(t_ns)) <= _SAME_FRAME_NS:
             yield (
                 _columns(objects.filter(pa.array(true_ns == nearest))),

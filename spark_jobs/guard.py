@@ -57,6 +57,8 @@ def guarded(work: Callable[[], bytes], *, bounds: Bounds, attempts: int = 1) -> 
 
     Args:
         work: What to do; it shares the memory of the caller as it stands, and changes nothing.
+            It uses no library that keeps threads of its own and has worked in the caller, as
+            Polars may have: a fork has none of them and waits for ever.
         bounds: What it may take.
         attempts: How often to try where the child dies of a signal: a machine short of memory
             kills the innocent too, a reader that crashes does it again.

@@ -123,6 +123,7 @@ def ingest(
     settle_ns: int = SETTLE_NS,
     retry_quarantined: bool = False,
     register: bool = True,
+    found: Sequence[UploadObject] | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Take what is complete under some places, after finishing what an earlier run left.
@@ -137,6 +138,7 @@ def ingest(
         settle_ns: Age from which a file without a manifest counts as complete.
         retry_quarantined: Look again into what was quarantined, as after an upgrade.
         register: Name the lake's tables in the catalogue at the end.
+        found: What `discover` gave for the paths, where it was asked before.
         progress: Told (stage, done, total).
 
     Raises:
@@ -148,12 +150,13 @@ def ingest(
     started = time.monotonic()
     job = _job(spark, settings, definitions, progress=progress, retry_quarantined=retry_quarantined)
     _resume(job)
-    found = discover(
-        paths,
-        storage_options=settings.storage_options,
-        assume_complete=assume_complete,
-        settle_ns=settle_ns,
-    )
+    if found is None:
+        found = discover(
+            paths,
+            storage_options=settings.storage_options,
+            assume_complete=assume_complete,
+            settle_ns=settle_ns,
+        )
     uploads = open_table(settings, bronze_uploads.NAME).to_pyarrow_table()
     new = bronze_uploads.untouched(found, uploads, retry_quarantined=retry_quarantined)
     job.tally.unchanged += len(found) - len(new)

@@ -152,7 +152,7 @@ class Counts:
             self.bad += entry.messages_bad
             self.lost += entry.messages_lost or 0
             self.lost_unknown |= entry.messages_lost is None
-            if entry.fate == "quarantined" or entry.messages_lost != 0:
+            if entry.is_damaged:
                 self._quarantine(entry.reason_code or "LOST", entry.offset, entry.detail)
 
     def _quarantine(self, code: str, offset: int, words: str) -> None:

@@ -37,7 +37,7 @@ from udfs.decode.messages import DecodeStatus
 from udfs.decode.signal_rows import CAN_FRAMES, RAW_MESSAGES
 from udfs.decode.sniff import sniff
 from udfs.decode.text_lines import lines_of
-from udfs.decode.units import sequence_bases
+from udfs.decode.units import messages_by_channel, sequence_bases
 from udfs.encodings.can import CanFrames
 
 _PARSERS: Mapping[str, str] = {
@@ -90,10 +90,7 @@ class _Census:
         return list(self.kinds).index(name) + 1
 
     def channels(self) -> tuple[Channel, ...]:
-        totals: dict[int, int] = {}
-        for unit in self.units:
-            for channel, count in unit.channel_counts.items():
-                totals[channel] = totals.get(channel, 0) + count
+        totals = messages_by_channel(self.units)
         return tuple(
             Channel(number, name, "can", 0, {"kind": kind}, totals.get(number, 0))
             for number, (name, kind) in enumerate(self.kinds.items(), start=1)
@@ -274,7 +271,7 @@ def _table_group(
             frames = _of_bus(part.frames, chosen, channels[name], bases)
             tables += rows.of_frames(frames, channel=channels[name])
             written[channels[name].id] = len(frames.log_time_ns)
-            order[channels[name].id] = _time_order(frames.log_time_ns, piece.offset)
+            order[channels[name].id] = TimeOrder.of(frames.log_time_ns, position=piece.offset)
     for at, name in enumerate(part.events.names):
         chosen = np.flatnonzero(part.events.name == at)
         if len(chosen):
@@ -351,14 +348,3 @@ def _bad_messages(piece: Piece, channels: Mapping[str, Channel]) -> Iterator[Bad
             error=record.error,
             first_bytes=record.first_bytes[:FIRST_BYTES],
         )
-
-
-def _time_order(times: np.ndarray, position: int) -> TimeOrder:
-    steps = times[:-1] - times[1:]
-    return TimeOrder(
-        position=position,
-        first_ns=int(times[0]),
-        last_ns=int(times[-1]),
-        backward=int(np.count_nonzero(steps > 0)),
-        largest_step_ns=max(int(steps.max(initial=0)), 0),
-    )

@@ -10,10 +10,8 @@ from contracts.recording import Channel
 from udfs.decode.can_log_part import Events
 from udfs.decode.context import DecodeContext
 from udfs.decode.signal_rows import RowMaker, SignalPart
-from udfs.encodings.can import CanFrames, DecodedFrames, decode_frames
+from udfs.encodings.can import CanFrames, DecodedFrames, Untold, decode_frames
 from udfs.encodings.dbc import BusDefinition, parse_dbc
-
-_IDS_NAMED = 20
 
 
 @attrs.define(eq=False)
@@ -29,8 +27,7 @@ class BusRows:
     encoding: str
     _maker: RowMaker = attrs.field(init=False)
     _named: dict[str, BusDefinition] = attrs.field(init=False)
-    _unknown: dict[int, int] = attrs.field(factory=dict)
-    _short: dict[str, int] = attrs.field(factory=dict)
+    _untold: Untold = attrs.field(factory=Untold)
 
     def __attrs_post_init__(self) -> None:
         self._maker = RowMaker(self.context)
@@ -42,8 +39,7 @@ class BusRows:
 
     def begin(self) -> None:
         """Begin a unit: what `reason` says is of it alone."""
-        self._unknown.clear()
-        self._short.clear()
+        self._untold = Untold()
 
     def of_frames(self, frames: CanFrames, *, channel: Channel) -> list[tuple[str, pa.RecordBatch]]:
         """Rows of `can_frames`, and of `signals` where a definition knows them."""
@@ -51,7 +47,7 @@ class BusRows:
         if self._named:
             buses = np.unique(frames.bus).tolist()
             decoded = decode_frames(frames, {bus: self._of_bus(bus) for bus in buses})
-            self._note(decoded)
+            self._untold.add(decoded)
             if decoded.signals:
                 tables.append(("signals", self._signals(decoded, frames, channel)))
         return tables
@@ -71,27 +67,11 @@ class BusRows:
 
     def reason(self) -> tuple[str, str]:
         """What the definitions could not tell of the frames of the unit: code and words."""
-        said = []
-        if self._unknown:
-            ids = sorted(self._unknown.items(), key=lambda item: -item[1])
-            words = ", ".join(f"{can_id:#x}: {count}" for can_id, count in ids[:_IDS_NAMED])
-            count = sum(self._unknown.values())
-            said.append(f"{count} frames of {len(ids)} unknown ids ({words})")
-        if self._short:
-            words = ", ".join(f"{name}: {count}" for name, count in sorted(self._short.items()))
-            said.append(f"frames shorter than their message ({words})")
-        code = "NO_DEFINITION" if self._unknown else "SHORT_FRAME" if self._short else ""
-        return code, "; ".join(said)
+        return self._untold.reason()
 
     def _of_bus(self, bus: int) -> tuple[BusDefinition, ...]:
         found = self._named.get(str(bus)), self._named.get("*")
         return tuple(definition for definition in found if definition is not None)
-
-    def _note(self, decoded: DecodedFrames) -> None:
-        for can_id, count in decoded.unknown.items():
-            self._unknown[can_id] = self._unknown.get(can_id, 0) + count
-        for name, count in decoded.short.items():
-            self._short[name] = self._short.get(name, 0) + count
 
     def _signals(
         self, decoded: DecodedFrames, frames: CanFrames, channel: Channel

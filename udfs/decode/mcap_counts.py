@@ -5,8 +5,6 @@ Source: https://mcap.dev/spec#statistics-op0x0b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import attrs
 import numpy as np
 
@@ -17,6 +15,7 @@ from udfs.decode.mcap_chunk import indexed_offsets, load_unit, messages_of
 from udfs.decode.mcap_scan import Scan
 from udfs.decode.mcap_summary import Summary
 from udfs.decode.mcap_walk import MAX_TIME_NS
+from udfs.decode.units import messages_by_channel
 
 
 def inspect_units(source: Source, scan: Scan, summary: Summary | None) -> None:
@@ -102,7 +101,7 @@ def _agree(scan: Scan, claimed: rec.Statistics) -> bool:
         return True  # refused chunks and damaged ranges hide messages of some channel
     if any(unit.message_count != sum(unit.channel_counts.values()) for unit in scan.units):
         return True
-    return _totals(scan.units) == {c: n for c, n in claimed.channel_counts.items() if n}
+    return messages_by_channel(scan.units) == {c: n for c, n in claimed.channel_counts.items() if n}
 
 
 def _attribute(scan: Scan, missing: int) -> None:
@@ -140,11 +139,3 @@ def _lossless(finding: Finding) -> Finding:
     if finding.lost_messages is not None or finding.code == "DATA_CRC":
         return finding
     return attrs.evolve(finding, loses=False, lost_messages=0)
-
-
-def _totals(units: Sequence[Unit]) -> dict[int, int]:
-    totals: dict[int, int] = {}
-    for unit in units:
-        for channel, count in unit.channel_counts.items():
-            totals[channel] = totals.get(channel, 0) + count
-    return totals

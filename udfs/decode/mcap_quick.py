@@ -20,6 +20,7 @@ from contracts.recording import Attachment, Channel, RecordingIndex, Schema, Sou
 from udfs.decode import mcap_records as rec
 from udfs.decode.compression import COMPRESSIONS
 from udfs.decode.limits import check_unit_size
+from udfs.decode.units import messages_by_channel
 
 _MAX_TIME_NS = (1 << 63) - 1
 _FIRST_LOOK_BYTES = 4096
@@ -196,13 +197,11 @@ def _check(claims: _Claims, summary_start: int) -> None:
         for index, unit in enumerate(sorted(claims.units, key=lambda unit: unit.offset))
     ]
     at = len(rec.MAGIC)
-    totals: dict[int, int] = {}
     for unit in claims.units:
         if unit.offset < at or unit.offset + unit.length > summary_start:
             raise _UnbelievableError
         at = unit.offset + unit.length
-        for channel, count in unit.channel_counts.items():
-            totals[channel] = totals.get(channel, 0) + count
+    totals = messages_by_channel(claims.units)
     said = claims.statistics
     if (
         said is None

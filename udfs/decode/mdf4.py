@@ -51,7 +51,7 @@ from udfs.decode.signal_rows import (
 )
 from udfs.decode.sniff import sniff
 from udfs.decode.source import BytesSource
-from udfs.encodings.can import CanFrames, decode_frames
+from udfs.encodings.can import CanFrames, Untold, decode_frames
 from udfs.encodings.dbc import BusDefinition, parse_definition
 from udfs.encodings.samples import Mask
 
@@ -59,7 +59,6 @@ DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION"]
 _SAMPLES_AT_A_TIME = 1 << 21
 _FRAMES_AT_A_TIME, _MOST_FRAMES = 1 << 16, 1 << 18
 _NS = 1e9
-_IDS_NAMED = 20
 _TIME_LIMIT = 9.2e18
 _PLANS: dict[int, tuple[Source, FilePlan]] = {}
 """Plans by the identity of the index that was made of them, as long as that lives."""
@@ -333,8 +332,7 @@ class _UnitDecoder:
 
     Attributes:
         written: Records that gave rows.
-        unknown: Frames by id that no definition knows.
-        short: Frames by message that are too short for it.
+        untold: Frames that the definitions could not tell.
     """
 
     plan: FilePlan
@@ -343,8 +341,7 @@ class _UnitDecoder:
     definitions: _Definitions
     written: int = 0
     bad: int = 0
-    unknown: dict[int, int] = attrs.field(factory=dict)
-    short: dict[str, int] = attrs.field(factory=dict)
+    untold: Untold = attrs.field(factory=Untold)
 
     def table_groups(self) -> Iterator[TableGroup]:
         """All rows of the unit; the ledger with the last of them."""
@@ -439,10 +436,7 @@ class _UnitDecoder:
     def _bus_signals(self, group: GroupPlan, frames: CanFrames) -> tuple[pa.RecordBatch, ...]:
         buses = np.unique(frames.bus).tolist()
         decoded = decode_frames(frames, {bus: self.definitions.of(bus, group) for bus in buses})
-        for can_id, count in decoded.unknown.items():
-            self.unknown[can_id] = self.unknown.get(can_id, 0) + count
-        for name, count in decoded.short.items():
-            self.short[name] = self.short.get(name, 0) + count
+        self.untold.add(decoded)
         shared: dict[int, tuple[Int64Array, Int64Array]] = {}
         for rows in {id(found.rows): found.rows for found in decoded.signals}.values():
             shared[id(rows)] = frames.sequence[rows], frames.log_time_ns[rows]
@@ -536,13 +530,4 @@ class _UnitDecoder:
             return "DATA_MISSING", f"{lost} records declared, no data"
         if lost:
             return "COUNT_MISMATCH", f"{lost} declared records are not there or damaged"
-        said = []
-        if self.unknown:
-            ids = sorted(self.unknown.items(), key=lambda item: -item[1])
-            words = ", ".join(f"{can_id:#x}: {count}" for can_id, count in ids[:_IDS_NAMED])
-            said.append(f"{sum(self.unknown.values())} frames of {len(ids)} unknown ids ({words})")
-        if self.short:
-            words = ", ".join(f"{name}: {count}" for name, count in sorted(self.short.items()))
-            said.append(f"frames shorter than their message ({words})")
-        reason = "NO_DEFINITION" if self.unknown else "SHORT_FRAME" if self.short else ""
-        return reason, "; ".join(said)
+        return self.untold.reason()

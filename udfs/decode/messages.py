@@ -141,7 +141,8 @@ class _Decoder:
         for batch in group.batches:
             plan = self._plan(batch.channel_id)
             if len(batch.log_time_ns):
-                order[batch.channel_id] = _time_order(batch, position=group.ledger[0].offset)
+                position = group.ledger[0].offset
+                order[batch.channel_id] = TimeOrder.of(batch.log_time_ns, position=position)
             rows, index, bad_payloads = self._rows(plan, batch)
             if rows.num_rows:
                 tables.append((plan.table, rows))
@@ -299,18 +300,6 @@ class _Ledger:
                 )
             )
         return tuple(entries)
-
-
-def _time_order(batch: MessageBatch, *, position: int) -> TimeOrder:
-    times = batch.log_time_ns
-    steps = times[:-1] - times[1:]
-    return TimeOrder(
-        position=position,
-        first_ns=int(times[0]),
-        last_ns=int(times[-1]),
-        backward=int(np.count_nonzero(steps > 0)),
-        largest_step_ns=max(int(steps.max(initial=0)), 0),
-    )
 
 
 def _decoded(decoder: PayloadDecoder, batch: MessageBatch) -> Decoded:

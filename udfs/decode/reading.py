@@ -59,7 +59,7 @@ class Account:
             self.bad += entry.messages_bad
             self.lost += entry.messages_lost or 0
             self.lost_unknown |= entry.messages_lost is None
-            if entry.fate == "quarantined" or entry.messages_lost != 0:
+            if entry.is_damaged:
                 self.reasons.setdefault(entry.reason_code or "LOST", entry.detail)
 
     def add_untimely(self, count: int) -> None:

@@ -19,6 +19,7 @@ from contracts.recording import Channel, RecordingIndex, Schema, Source, Unit
 from udfs.decode import ros1bag_records as rec
 from udfs.decode.limits import check_unit_size
 from udfs.decode.ros1bag_scan import MAGIC, connection_of
+from udfs.decode.units import messages_by_channel
 
 _CHUNK_INFO_VERSION = 1
 
@@ -100,15 +101,12 @@ def _index_of(
     index_at: int,
 ) -> RecordingIndex | None:
     offsets = [info[0] for info in infos] + [index_at]
-    totals: dict[int, int] = {}
     units = []
     for index, ((offset, start_ns, end_ns, counts), (_, end)) in enumerate(
         zip(infos, itertools.pairwise(offsets), strict=True)
     ):
         if offset < len(MAGIC) or end <= offset or start_ns > end_ns:
             return None
-        for channel, count in counts.items():
-            totals[channel] = totals.get(channel, 0) + count
         holds = bool(counts)
         units.append(
             Unit(
@@ -121,6 +119,7 @@ def _index_of(
                 channel_counts=counts,
             )
         )
+    totals = messages_by_channel(units)
     if not totals.keys() <= channels.keys():
         return None
     return RecordingIndex(

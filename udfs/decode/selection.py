@@ -134,16 +134,7 @@ class Selection:
         mask = self.in_span(batch.log_time_ns)
         if mask.all():
             return batch
-        names = (
-            "starts",
-            "lengths",
-            "log_time_ns",
-            "publish_time_ns",
-            "sequence",
-            "unit_offset",
-            "payload_offset",
-        )
-        return attrs.evolve(batch, **{name: getattr(batch, name)[mask] for name in names})
+        return batch.where(mask)
 
     def clip_rows(self, group: TableGroup, *, topics: Collection[str]) -> TableGroup:
         """A group with the rows that are asked for only; its ledger speaks of all that was read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -26,6 +26,15 @@ def iter_unit_groups(units: Sequence[Unit]) -> Iterator[list[Unit]]:
         held += size
     if group:
         yield group
+
+
+def messages_by_channel(units: Iterable[Unit]) -> dict[int, int]:
+    """How many messages of each channel the units hold, as far as they say."""
+    totals: dict[int, int] = {}
+    for unit in units:
+        for channel, count in unit.channel_counts.items():
+            totals[channel] = totals.get(channel, 0) + count
+    return totals
 
 
 def sequence_bases(units: Sequence[Unit]) -> Mapping[int, Mapping[int, int]]:

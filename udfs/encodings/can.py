@@ -5,6 +5,7 @@ Source: Vector DBC file format (bit numbering, multiplexing); ISO 11898-1 (data 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
@@ -20,6 +21,7 @@ from udfs.encodings.samples import Mask, Samples, always, no_text, room_for
 
 MAX_DATA_BYTES = 64
 WORD_BYTES = 8
+_IDS_NAMED = 20
 _EXACT_BITS = 53
 DATA_LENGTHS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64], np.int64)
 """Bytes by CAN FD data length code."""
@@ -80,6 +82,37 @@ class DecodedFrames:
     signals: tuple[SignalSamples, ...]
     unknown: Mapping[int, int]
     short: Mapping[str, int]
+
+
+@attrs.define(eq=False)
+class Untold:
+    """Frames that definitions could not tell, added up over many calls of `decode_frames`.
+
+    Attributes:
+        unknown: Frames by id that no definition knows.
+        short: Frames by message name that are too short for some of its signals.
+    """
+
+    unknown: Counter[int] = attrs.field(factory=Counter)
+    short: Counter[str] = attrs.field(factory=Counter)
+
+    def add(self, decoded: DecodedFrames) -> None:
+        """Take in what one call could not tell."""
+        self.unknown.update(decoded.unknown)
+        self.short.update(decoded.short)
+
+    def reason(self) -> tuple[str, str]:
+        """Code and words for the ledger; empty where everything was told."""
+        said = []
+        if self.unknown:
+            ids = sorted(self.unknown.items(), key=lambda item: -item[1])
+            words = ", ".join(f"{can_id:#x}: {count}" for can_id, count in ids[:_IDS_NAMED])
+            said.append(f"{self.unknown.total()} frames of {len(ids)} unknown ids ({words})")
+        if self.short:
+            words = ", ".join(f"{name}: {count}" for name, count in sorted(self.short.items()))
+            said.append(f"frames shorter than their message ({words})")
+        code = "NO_DEFINITION" if self.unknown else "SHORT_FRAME" if self.short else ""
+        return code, "; ".join(said)
 
 
 def decode_frames(
