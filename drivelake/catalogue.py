@@ -117,10 +117,11 @@ def troubled_uploads(settings: Settings) -> list[dict[str, Any]]:
     """
     if "bronze.uploads" not in table_names(settings):
         return []
-    rows = open_table(settings, "bronze.uploads").to_pyarrow_dataset()
     is_broken = pc.field("state").isin(TROUBLED_STATES)
     is_flagged = pc.list_value_length(pc.field("flags")) > 0
-    found = rows.to_table(columns=list(_TROUBLE_COLUMNS), filter=is_broken | is_flagged)
+    found = delta.read_where(
+        settings, "bronze.uploads", is_broken | is_flagged, columns=_TROUBLE_COLUMNS
+    )
     return [
         row
         for row in found.sort_by([("updated_ns", "descending")]).to_pylist()

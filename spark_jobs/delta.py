@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -32,6 +36,29 @@ def open_table(settings: Settings, name: str, *, version: int | None = None) -> 
             uri=uri,
             remedy="Restore the file of _delta_log that is damaged or gone",
         ) from error
+
+
+def read_where(
+    settings: Settings,
+    name: str,
+    condition: pc.Expression,
+    *,
+    columns: Sequence[str] | None = None,
+    version: int | None = None,
+) -> pa.Table:
+    """Rows of a table that meet a condition, which asks for no other columns than those read.
+
+    The condition is not pushed into the scan: files and statistics of delta-rs hold string views,
+    which pyarrow 25 can't compare with strings. Batch by batch the memory stays bounded.
+    """
+    dataset = open_table(settings, name, version=version).to_pyarrow_dataset()
+    names = list(columns or dataset.schema.names)
+    kept = [
+        pa.Table.from_batches([batch]).filter(condition)
+        for batch in dataset.to_batches(columns=names)
+    ]
+    schema = pa.schema([dataset.schema.field(name) for name in names])
+    return pa.concat_tables(kept) if kept else schema.empty_table()
 
 
 def require_files(settings: Settings, name: str) -> None:

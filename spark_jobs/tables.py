@@ -23,7 +23,7 @@ from contracts.errors import ContractViolation, SchemaMismatchError
 from contracts.ids import canonical_json
 from contracts.settings import Settings
 from contracts.tables import LAYERS, TABLES, TableContract, table_uri
-from spark_jobs.delta import open_table
+from spark_jobs.delta import open_table, read_where
 from spark_jobs.parts import statistics_columns
 from spark_jobs.storage import filesystem_of, is_local, spark_location
 
@@ -220,20 +220,15 @@ def read_arrow(
         filters: Conjunction of (column, operator, value), as pyarrow's Parquet filters.
         version: Latest by default.
     """
-    dataset = open_table(settings, name, version=version).to_pyarrow_dataset()
-    wanted = list(columns or dataset.schema.names)
     if not filters:
-        return dataset.to_table(columns=wanted)
-    # Filters are not pushed into the scan: files and statistics of delta-rs hold string views,
-    # which pyarrow 25 can't compare with strings. Batch by batch the memory stays bounded.
-    needed = list(dict.fromkeys([*wanted, *(column for column, _, _ in filters)]))
+        dataset = open_table(settings, name, version=version).to_pyarrow_dataset()
+        return dataset.to_table(columns=list(columns or dataset.schema.names))
     condition = pq.filters_to_expression(list(filters))
-    kept = [
-        pa.Table.from_batches([batch]).filter(condition).select(wanted)
-        for batch in dataset.to_batches(columns=needed)
-    ]
-    schema = pa.schema([dataset.schema.field(column) for column in wanted])
-    return pa.concat_tables(kept) if kept else schema.empty_table()
+    if columns is None:
+        return read_where(settings, name, condition, version=version)
+    needed = list(dict.fromkeys([*columns, *(column for column, _, _ in filters)]))
+    found = read_where(settings, name, condition, columns=needed, version=version)
+    return found.select(list(columns))
 
 
 def replace_rows(

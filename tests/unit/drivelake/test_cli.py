@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import datetime as dt
 import json
 import os
 import signal
@@ -18,7 +19,10 @@ import pytest
 from deltalake import write_deltalake
 
 from contracts.errors import PlatformError
+from contracts.settings import settings_from
+from contracts.tables import TABLES
 from drivelake import cli
+from spark_jobs.tables import create_table
 
 COMMANDS = (
     "demo",
@@ -290,3 +294,27 @@ def test_damaged_record_of_a_service_is_no_service(call, tmp_path):
     assert call("status").returncode == 0
     assert call("down").returncode == 0
     assert not record.exists()
+
+
+def test_status_reads_uploads_as_ingest_writes_them(call, tmp_path):
+    """Files that delta-rs merges hold string views, with which pyarrow compares no string."""
+    home = tmp_path / "home"
+    settings = settings_from({"DRIVELAKE_HOME": str(home)}, working_folder=tmp_path)
+    uploads = create_table(settings, TABLES["bronze.uploads"])
+    common = {"flags": [], "updated_ns": 1, "ingest_date": dt.date(2026, 11, 21)}
+    rows = [
+        {**common, "uri": "a", "state": "QUARANTINED", "reason_code": "EMPTY", "sha256": "e3" * 32},
+        {**common, "uri": "b", "state": "ACCEPTED", "sha256": "7f" * 32},
+    ]
+    merger = uploads.merge(
+        pa.Table.from_pylist(rows, TABLES["bronze.uploads"].schema),
+        predicate="target.uri = source.uri",
+        source_alias="source",
+        target_alias="target",
+    )
+    merger.when_not_matched_insert_all().execute()
+    told = json.loads(call("status", "--json").stdout)
+    assert [(one["state"], one["reason_code"]) for one in told["troubled"]] == [
+        ("QUARANTINED", "EMPTY")
+    ]
+    assert "EMPTY" in call("status").stdout
