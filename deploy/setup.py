@@ -1,12 +1,13 @@
 """Sets up the platform from a bare Python 3.11 and Java 17. Uses the standard library only.
 
 Makes `.venv` from a lock with hashes, fetches the jars of `locks/jars.lock` by name and pinned
-checksum into `.jars`, and compiles the one Java class. Each part is skipped when it is current.
+checksum into `.jars`, and compiles the one Java class and the kernels in C. Each part is skipped when it is current.
 Every failure is one sentence that says what to install or free, and exit code 1.
 """
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -192,6 +193,31 @@ def compile_java():
     return True
 
 
+def compile_native():
+    """The kernels of udfs/native, with the C compiler that the lock brings."""
+    folder = ROOT / "udfs" / "native"
+    sources = sorted(folder.glob("*.c"))
+    target, stamp = (
+        folder / "build",
+        digest_of(*sources, *sorted(folder.glob("*.h")), Path(__file__)),
+    )
+    if current(target, stamp):
+        return False
+    shutil.rmtree(str(target), ignore_errors=True)
+    target.mkdir(parents=True)
+    # AVX2 and BMI2: what Polars needs of the machine, too.
+    processor = ["-mcpu=x86_64_v3"] if platform.machine() == "x86_64" else []
+    run(
+        [PYTHON, "-m", "ziglang", "cc", *processor, "-std=c11", "-O3", "-fPIC", "-shared",
+         "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror", *sources,
+         "-o", target / "kernels.so"],
+        "Compiling udfs/native",
+        env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(VENV / "zig")},
+    )  # fmt: skip
+    (target / "complete").write_text(stamp)
+    return True
+
+
 def say(text):
     """Tell the person what is being waited for."""
     sys.stdout.write("set-up: %s\n" % text)
@@ -205,7 +231,13 @@ def main():
         check_python()
         check_java()
         check_disk()
-        made = [make_environment(), install_project(), fetch_jars(), compile_java()]
+        made = [
+            make_environment(),
+            install_project(),
+            fetch_jars(),
+            compile_java(),
+            compile_native(),
+        ]
     except SetupError as error:
         sys.stderr.write("set-up: %s\n" % error)
         return 1
