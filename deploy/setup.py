@@ -1,7 +1,8 @@
 """Sets up the platform from a bare Python 3.11 and Java 17. Uses the standard library only.
 
 Makes `.venv` from a lock with hashes, fetches the jars of `locks/jars.lock` by name and pinned
-checksum into `.jars`, and compiles the one Java class and the kernels in C. Each part is skipped when it is current.
+checksum into `.jars`, and compiles the one Java class and the kernels in C. Each part is skipped
+when it is current.
 Every failure is one sentence that says what to install or free, and exit code 1.
 """
 
