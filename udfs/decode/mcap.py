@@ -28,9 +28,9 @@ from udfs.decode import mcap_records as rec
 from udfs.decode.arena import PADDING_BYTES, new_arena
 from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS, check_unit_size
 from udfs.decode.mcap_chunk import (
+    ROW,
     Definition,
     Messages,
-    indexed_offsets,
     is_loose,
     load_chunk,
     messages_of,
@@ -144,7 +144,7 @@ class _Reader:
                 self.source.read_at(unit.offset, unit.length)  # remote: one request for the unit
                 chunk = rec.chunk_head_at(self.source, unit.offset)
                 data = load_chunk(self.source, chunk, self.arena[used:])
-                found = messages_of(data, indexed_offsets(self.source, unit))
+                found = messages_of(data)
             except PlatformError as error:
                 ledger.append(_lost(unit, error))
                 continue
@@ -173,10 +173,10 @@ class _Reader:
         self, part: _Part, data: UInt8Array, *, is_certain: bool, bad: list[BadMessage]
     ) -> tuple[_Part, LedgerEntry]:
         """The part without the messages that can't be decoded, and what the unit owes."""
-        found = part.messages
-        known = self.known[found.channel]
-        clear = ~self._in_conflict(part.unit, found, data)
-        in_time = (found.log_time < _TIME_LIMIT) & (found.publish_time < _TIME_LIMIT)
+        found = part.messages.rows
+        known = self.known[found["channel"]]
+        clear = ~self._in_conflict(part.unit, part.messages, data)
+        in_time = (found["log_time"] < _TIME_LIMIT) & (found["publish_time"] < _TIME_LIMIT)
         bad += self._out_of_range(part, np.flatnonzero(known & clear & ~in_time), data)
         entry = _entry(
             part,
@@ -187,17 +187,18 @@ class _Reader:
         )
         keep = known & clear & in_time
         if not keep.all():
-            part = attrs.evolve(part, messages=found.where(keep))
+            part = attrs.evolve(part, messages=attrs.evolve(part.messages, rows=found[keep]))
         return part, entry
 
     def _in_conflict(self, unit: Unit, found: Messages, data: UInt8Array) -> npt.NDArray[np.bool_]:
         """Messages behind a definition of their channel that differs from the first."""
         changed = [channel for channel, offset in self.conflicts.items() if offset < unit.offset]
-        mask = np.isin(found.channel, changed)
+        rows = found.rows
+        mask = np.isin(rows["channel"], changed) if changed else np.zeros(len(rows), np.bool_)
         for definition in found.definitions:
             content = data.data[definition.start : definition.end]
             for channel in self._redefined(definition, content):
-                mask |= (found.channel == channel) & (found.starts > definition.start)
+                mask |= (rows["channel"] == channel) & (rows["start"] > definition.start)
                 self.conflicts[channel] = min(unit.offset, self.conflicts.get(channel, unit.offset))
         return mask
 
@@ -219,14 +220,16 @@ class _Reader:
     def _out_of_range(
         self, part: _Part, rows: Int64Array, data: UInt8Array
     ) -> Iterator[BadMessage]:
+        if not len(rows):
+            return
         topics = {channel.id: channel.topic for channel in self.index.channels}
-        found, unit = part.messages, part.unit
-        for row in rows[:MAX_BAD_ROWS].tolist():
-            channel, start = int(found.channel[row]), int(found.starts[row])
+        unit = part.unit
+        for row in part.messages.rows[rows[:MAX_BAD_ROWS]]:
+            channel, start = int(row["channel"]), int(row["start"])
             if channel not in self.wanted:
                 continue
-            times = f"log {found.log_time[row]}, publish {found.publish_time[row]}"
-            length = min(int(found.lengths[row]), FIRST_BYTES)
+            times = f"log {row['log_time']}, publish {row['publish_time']}"
+            length = min(int(row["length"]), FIRST_BYTES)
             yield BadMessage(
                 channel_id=channel,
                 topic=topics[channel],
@@ -241,38 +244,28 @@ class _Reader:
     def _batches(self, parts: Sequence[_Part], arena: UInt8Array) -> Iterator[MessageBatch]:
         if not parts:
             return
-        unit_offset = np.concatenate(
-            [_repeated(p, p.unit.offset if p.in_chunk else -1) for p in parts]
-        )
-        shift = np.concatenate(
-            [_repeated(p, p.base if p.in_chunk else -p.unit.offset) for p in parts]
-        )
-        in_unit = np.concatenate([p.messages.starts for p in parts])
-        lengths = np.concatenate([p.messages.lengths for p in parts])
-        sequence = np.concatenate([p.messages.sequence for p in parts])
-        log_time = np.concatenate([p.messages.log_time for p in parts]).view(np.int64)
-        publish_time = np.concatenate([p.messages.publish_time for p in parts]).view(np.int64)
-        channels = np.concatenate([p.messages.channel for p in parts])
-        in_arena = in_unit + shift if parts[0].in_chunk else in_unit
-        pointers = in_unit if parts[0].in_chunk else in_unit - shift
-        for channel, rows in rows_by_channel(channels):
+        counts = [len(part.messages) for part in parts]
+        whole = f"V{ROW.itemsize}"  # rows are copied as they stand, not field by field
+        rows = np.concatenate([part.messages.rows.view(whole) for part in parts])
+        unit_offset = np.repeat([p.unit.offset if p.in_chunk else -1 for p in parts], counts)
+        bases = np.repeat([p.base if p.in_chunk else p.unit.offset for p in parts], counts)
+        in_chunk = parts[0].in_chunk
+        for channel, which in rows_by_channel(rows.view(ROW)["channel"]):
             if channel not in self.wanted:
                 continue
+            found, base = rows[which].view(ROW), bases[which]
+            start = np.ascontiguousarray(found["start"])
             yield MessageBatch(
                 channel_id=channel,
                 arena=arena,
-                starts=in_arena[rows],
-                lengths=lengths[rows],
-                log_time_ns=log_time[rows],
-                publish_time_ns=publish_time[rows],
-                sequence=sequence[rows].astype(np.int64),
-                unit_offset=unit_offset[rows],
-                payload_offset=pointers[rows],
+                starts=start + base if in_chunk else start,
+                lengths=np.ascontiguousarray(found["length"]),
+                log_time_ns=found["log_time"].astype(np.int64),
+                publish_time_ns=found["publish_time"].astype(np.int64),
+                sequence=found["sequence"].astype(np.int64),
+                unit_offset=unit_offset[which],
+                payload_offset=start if in_chunk else start + base,
             )
-
-
-def _repeated(part: _Part, value: int) -> Int64Array:
-    return np.full(len(part.messages.starts), value, np.int64)
 
 
 def _lost(unit: Unit, error: PlatformError) -> LedgerEntry:
@@ -290,7 +283,7 @@ def _lost(unit: Unit, error: PlatformError) -> LedgerEntry:
 
 def _entry(part: _Part, *, is_certain: bool, orphans: int, conflicts: int, bad: int) -> LedgerEntry:
     """What a unit owes: a checksum that holds makes its content certain, else the index counts."""
-    unit, found = part.unit, len(part.messages.starts)
+    unit, found = part.unit, len(part.messages)
     damage = part.messages.damage
     claimed = unit.message_count
     declared = found if is_certain and not damage else max(found, claimed or 0)

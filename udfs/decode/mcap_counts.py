@@ -11,7 +11,7 @@ import numpy as np
 from contracts.errors import DecodeError, PlatformError
 from contracts.recording import Finding, LedgerEntry, Source, Unit
 from udfs.decode import mcap_records as rec
-from udfs.decode.mcap_chunk import indexed_offsets, load_unit, messages_of
+from udfs.decode.mcap_chunk import load_unit, messages_of
 from udfs.decode.mcap_scan import Scan
 from udfs.decode.mcap_summary import Summary
 from udfs.decode.mcap_walk import MAX_TIME_NS
@@ -39,7 +39,7 @@ def _counted(source: Source, scan: Scan, unit: Unit) -> Unit:
     """The unit with the counts and times of the messages that are in it."""
     try:
         data, in_chunk = load_unit(source, unit, np.empty(unit.uncompressed_size or 0, np.uint8))
-        found = messages_of(data, indexed_offsets(source, unit) if in_chunk else None)
+        found = messages_of(data)
     except PlatformError:
         return unit  # the same damage is met, and counted, when the unit is decoded
     for op, start, end in found.definitions if in_chunk else ():
@@ -48,11 +48,12 @@ def _counted(source: Source, scan: Scan, unit: Unit) -> Unit:
             scan.add_definition(op, fields, unit.offset)
         except DecodeError as error:
             scan.findings.append(Finding(error.code, error.what, unit.offset))
-    ids, counts = np.unique(found.channel, return_counts=True)
-    times = found.log_time[found.log_time <= MAX_TIME_NS]
+    ids, counts = np.unique(found.rows["channel"], return_counts=True)
+    times = found.rows["log_time"]
+    times = times[times <= MAX_TIME_NS]
     return attrs.evolve(
         unit,
-        message_count=unit.message_count if found.damage else len(found.starts),
+        message_count=unit.message_count if found.damage else len(found),
         channel_counts=dict(zip(ids.tolist(), counts.tolist(), strict=True)),
         start_ns=int(times.min()) if len(times) else None,
         end_ns=int(times.max()) if len(times) else None,

@@ -56,5 +56,6 @@ def rows_by_channel(channel_of_row: Int64Array) -> Iterator[tuple[int, Int64Arra
     if not len(channel_of_row):
         return
     order = np.argsort(channel_of_row, kind="stable")
-    ids, firsts = np.unique(channel_of_row[order], return_index=True)
-    yield from zip(ids.tolist(), np.split(order, firsts[1:]), strict=True)
+    ids = channel_of_row[order]
+    firsts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
+    yield from zip(ids[firsts].tolist(), np.split(order, firsts[1:]), strict=True)

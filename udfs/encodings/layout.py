@@ -59,18 +59,11 @@ class Run:
         leaves: In order.
         offsets: By start modulo 8: each leaf's offset from the start of the run.
         sizes: By start modulo 8: bytes from the start to the end of the run.
-        pieces: The same run cut where the alignment grows, for starts that differ.
     """
 
     leaves: tuple[Leaf, ...]
     offsets: tuple[tuple[int, ...], ...]
     sizes: tuple[int, ...]
-    pieces: tuple[Run, ...]
-
-    @property
-    def align(self) -> int:
-        """Alignment of its first leaf."""
-        return self.leaves[0].align
 
 
 @attrs.frozen
@@ -103,7 +96,7 @@ Item = Run | TextItem | NumbersItem | ManyItem
 Node = int | tuple[tuple[str, "Node"], ...]
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Program:
     """How to read a message.
 
@@ -118,14 +111,6 @@ class Program:
     root: Node
     columns: int
     min_size: int
-
-    @property
-    def sizes(self) -> tuple[int, ...] | None:
-        """Bytes by start modulo 8 where they are fixed, else None."""
-        if not self.items:
-            return (0,) * 8
-        first = self.items[0]
-        return first.sizes if isinstance(first, Run) and len(self.items) == 1 else None
 
 
 def compile_program(
@@ -337,11 +322,7 @@ def _run(leaves: tuple[Leaf, ...]) -> Run:
     if max(sizes) > MAX_FIXED_BYTES:
         what = f"{max(sizes)} bytes of fixed size"
         raise UnsupportedFormatError(what, code="UNPARSABLE_DEFINITION")
-    cuts = _cuts(leaves)
-    if len(cuts) == 1:
-        return Run(leaves, offsets, sizes, ())
-    pieces = tuple(_run(cut) for cut in cuts)
-    return Run(leaves, offsets, sizes, pieces)
+    return Run(leaves, offsets, sizes)
 
 
 def _layout(leaves: tuple[Leaf, ...], start: int) -> tuple[int, ...]:
@@ -352,16 +333,6 @@ def _layout(leaves: tuple[Leaf, ...], start: int) -> tuple[int, ...]:
         offsets.append(position - start)
         position += leaf.size
     return (*offsets, position - start)
-
-
-def _cuts(leaves: tuple[Leaf, ...]) -> list[tuple[Leaf, ...]]:
-    """The leaves, cut before each that is aligned more strictly than the first of its part."""
-    parts: list[list[Leaf]] = []
-    for leaf in leaves:
-        if not parts or leaf.align > parts[-1][0].align:
-            parts.append([])
-        parts[-1].append(leaf)
-    return [tuple(part) for part in parts]
 
 
 def _min_size(item: Item) -> int:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from contracts.errors import UnsupportedFormatError
@@ -20,7 +19,7 @@ from udfs.encodings.idl import parse_idl
 from udfs.encodings.layout import Program, column_type, compile_program
 from udfs.encodings.payload import BadPayload, Decoded
 from udfs.encodings.ros_definition import Many, Number, Struct, parse_definition
-from udfs.encodings.walk import BadRowsError, Scope, Walker
+from udfs.encodings.walk import OTHER_HEADER, walk
 
 IDL_ENCODINGS = ("ros2idl", "omgidl")
 HEADER_BYTES = 4
@@ -28,7 +27,9 @@ MAX_PADDING = 3
 _CDR_ORDERS = {0x0000: ">", 0x0001: "<"}
 _CDR2_ORDERS = {0x0006: ">", 0x0007: "<"}
 _DELIMITED_ORDERS = {0x0008: ">", 0x0009: "<"}
-_MAX_RESTARTS = 8
+_SECOND_ORDERS = _CDR2_ORDERS | _DELIMITED_ORDERS
+_ORDERS = _CDR_ORDERS | _SECOND_ORDERS
+_COMMON_HEADER = 0x0001
 
 
 @attrs.frozen(eq=False)
@@ -58,90 +59,65 @@ class RosDecoder:
 
         SHORT_PAYLOAD, BAD_LENGTH, BAD_UTF8, BAD_UTF16, TRAILING_BYTES or UNSUPPORTED_CDR.
         """
-        every = np.arange(len(batch.starts))
         if self.ros1:
-            return self._in_order([self._walk(self.program, batch, every, order="<")])
-        bad: list[BadPayload] = []
-        parts: list[_Part] = []
-        headers, whole = _encapsulations(batch)
-        short = np.delete(every, whole)
-        bad += [BadPayload(int(i), "SHORT_PAYLOAD", "no CDR header") for i in short]
-        for header, rows in _by_header(headers, whole):
-            if header in _CDR_ORDERS:
-                parts.append(self._cdr(batch, rows, _CDR_ORDERS[header]))
-            elif header in _CDR2_ORDERS | _DELIMITED_ORDERS and self.wider is None:
-                parts.append(self._cdr2(batch, rows, header))
+            return self._in_order([self._walk(self.program, batch, None)])
+        guess = _header_of_first(batch)
+        part = self._cdr(batch, None, guess)
+        others = [one.message for one in part.bad if one.error_class == OTHER_HEADER]
+        parts = [attrs.evolve(part, bad=[b for b in part.bad if b.error_class != OTHER_HEADER])]
+        for header, rows in _by_header(batch, np.array(others, np.int64)):
+            if header in _ORDERS and not (header in _SECOND_ORDERS and self.wider):
+                parts.append(self._cdr(batch, rows, header))
             else:
                 what = f"CDR representation {header:#06x}"
-                bad += [BadPayload(int(i), "UNSUPPORTED_CDR", what) for i in rows]
-        return self._in_order([*parts, _Part(None, every[:0], bad)])
+                bad = [BadPayload(row, "UNSUPPORTED_CDR", what) for row in rows.tolist()]
+                parts.append(_Part(None, rows[:0], bad))
+        return self._in_order(parts)
 
-    def _cdr(self, batch: MessageBatch, rows: Int64Array, order: str) -> _Part:
-        """Walk in one byte order; wide characters have the width with which a message ends."""
+    def _cdr(self, batch: MessageBatch, rows: Int64Array | None, header: int) -> _Part:
+        """Read what has this representation; wide characters have the width that fits to the end.
+
+        The lengths in bytes of XCDR2 are checked by where a message ends.
+        """
+        if header in _SECOND_ORDERS:
+            is_delimited = header in _DELIMITED_ORDERS
+            program = _second_program(self.definition, self.pointers, is_delimited=is_delimited)
+            return self._walk(program, batch, rows, header=header, padding=MAX_PADDING)
         if self.wider is None:
-            return self._walk(self.program, batch, rows, order=order)
+            return self._walk(self.program, batch, rows, header=header)
         parts = []
         for padding in (0, MAX_PADDING):
             for program in (self.program, self.wider):
-                part = self._walk(program, batch, rows, order=order, padding=padding)
+                part = self._walk(program, batch, rows, header=header, padding=padding)
                 parts.append(attrs.evolve(part, bad=[]))
                 rows = np.array([one.message for one in part.bad], np.int64)
-        return _joined([*parts, attrs.evolve(part, rows=None, index=rows[:0])])
-
-    def _cdr2(self, batch: MessageBatch, rows: Int64Array, header: int) -> _Part:
-        """Walk over XCDR2; its lengths in bytes are checked by where a message ends."""
-        is_delimited = header in _DELIMITED_ORDERS
-        program = _second_program(self.definition, self.pointers, is_delimited=is_delimited)
-        order = (_CDR2_ORDERS | _DELIMITED_ORDERS)[header]
-        return self._walk(program, batch, rows, order=order, padding=MAX_PADDING)
+        return _joined([*parts, attrs.evolve(part, rows=None, index=part.index[:0])])
 
     def _walk(
         self,
         program: Program,
         batch: MessageBatch,
-        rows: Int64Array,
+        rows: Int64Array | None,
         *,
-        order: str,
+        header: int | None = None,
         padding: int | None = None,
     ) -> _Part:
-        """Walk over the rows; those found bad are left out and the walk starts again.
+        found = walk(
+            program,
+            batch.arena,
+            batch.starts,
+            batch.lengths,
+            rows=rows,
+            order="<" if header is None else _ORDERS[header],
+            header=header,
+            text_end=0 if self.ros1 else 1,
+            padding=padding,
+        )
+        own = None if found.rows is None else self._batch(found.rows)
+        return _Part(own, found.index, [BadPayload(*one) for one in found.bad])
 
-        Where restarts go on, the rows are split, so that a hostile file costs at most two walks
-        for each bad message.
-        """
-        walker = Walker(batch.arena, order, 0 if self.ros1 else 1)
-        header = 0 if self.ros1 else HEADER_BYTES
-        bad: list[BadPayload] = []
-        for _ in range(_MAX_RESTARTS):
-            scope = Scope(batch.starts[rows] + header, batch.lengths[rows] - header)
-            try:
-                columns = walker.read(program, scope)
-                if padding is not None:
-                    walker.need_end(scope, padding)
-            except BadRowsError as error:
-                bad += [
-                    BadPayload(int(i), error.error_class, error.error) for i in rows[error.rows]
-                ]
-                rows = np.delete(rows, error.rows)
-                continue
-            return _Part(self._batch(columns, batch.starts[rows]), rows, bad)
-        halves = [
-            self._walk(program, batch, half, order=order, padding=padding)
-            for half in np.array_split(rows, 2)
-        ]
-        return _joined([*halves, _Part(None, rows[:0], bad)])
-
-    def _batch(self, columns: pa.StructArray, starts: Int64Array) -> pa.RecordBatch:
-        """The root's columns; what a pointer gives becomes relative to its payload."""
-        found = dict(zip(self.schema.names, columns.flatten(), strict=True))
-        for name in self.pointer_names:
-            found[name] = pa.array(found[name].to_numpy() - starts)
-        return pa.RecordBatch.from_arrays(list(found.values()), schema=self.schema)
-
-    @property
-    def pointer_names(self) -> list[str]:
-        """Columns that hold offsets from the start of the payload."""
-        return [f.name for f in self.schema if (f.metadata or {}).get(b"pointer") == b"offset"]
+    def _batch(self, columns: pa.StructArray) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays(columns.flatten(), schema=self.schema)
 
     def _in_order(self, parts: list[_Part]) -> Decoded:
         """One outcome, its rows in the order of the batch."""
@@ -174,27 +150,21 @@ def _joined(parts: list[_Part]) -> _Part:
     return _Part(pa.concat_batches(batches), index, bad)
 
 
-def _encapsulations(batch: MessageBatch) -> tuple[npt.NDArray[np.generic], Int64Array]:
-    """Representation identifiers, and which messages have one: the others are too short."""
-    whole = batch.lengths >= HEADER_BYTES
-    if whole.all():
-        rows, starts = np.arange(len(whole)), batch.starts
-    else:
-        rows = np.flatnonzero(whole)
-        starts = batch.starts[rows]
-    found = windows(batch.arena, ">u2") if len(rows) else np.zeros(0, ">u2")
-    return found[starts], rows
+def _header_of_first(batch: MessageBatch) -> int:
+    """The representation of the first message, or the most common one if it can't be read."""
+    if not len(batch.starts) or batch.lengths[0] < HEADER_BYTES:
+        return _COMMON_HEADER
+    start = int(batch.starts[0])
+    header = int.from_bytes(batch.arena[start : start + 2].tobytes(), "big")
+    return header if header in _CDR_ORDERS else _COMMON_HEADER
 
 
-def _by_header(
-    headers: npt.NDArray[np.generic], rows: Int64Array
-) -> Iterator[tuple[int, Int64Array]]:
-    """Each representation that occurs, with its rows; nearly always it is one."""
-    if len(rows) and bool((headers == headers[0]).all()):
-        yield int(headers[0]), rows
-        return
-    for header in np.unique(headers).tolist():
-        yield header, rows[headers == header]
+def _by_header(batch: MessageBatch, rows: Int64Array) -> Iterator[tuple[int, Int64Array]]:
+    """Each representation that occurs in the rows, all of which have one, with its rows."""
+    if len(rows):
+        headers = windows(batch.arena, ">u2")[batch.starts[rows]]
+        for header in np.unique(headers).tolist():
+            yield header, rows[headers == header]
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,11 +1,13 @@
-"""The walker: reads one message type out of many messages at once, field by field.
+"""The walker: reads one message type out of many messages, in one pass of udfs/native/ros.c.
 
-A position is one number while all messages have the same layout, and an array of one number per
-message once they differ; elements of a sequence are read as messages of their own.
+A program becomes a list of numbers that the kernel steps through for each message; it writes the
+values into memory by column, and here they become Arrow arrays.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 from collections.abc import Iterator
 
 import attrs
@@ -14,15 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from contracts.recording import Int64Array, UInt8Array
-from udfs.encodings.columns import (
-    bytes_column,
-    gather_bytes,
-    list_column,
-    number_column,
-    stored_type,
-    struct_column,
-    windows,
-)
+from udfs.encodings.columns import arrow_type, list_type, stored_type, struct_column
 from udfs.encodings.layout import (
     Item,
     Leaf,
@@ -33,421 +27,320 @@ from udfs.encodings.layout import (
     Run,
     TextItem,
 )
-from udfs.encodings.stepper import stepper
+from udfs.native.library import address_of, library, owned
 
-BLOCK_BYTES = 256 << 10
-_IN_STEP_ABOVE = 64
-"""Messages that must, on the average, have a k-th element for a step over all of them to pay."""
+_RUN, _TEXT, _NUMBERS, _MANY = range(4)
+_SWAPPED = 16
+_KINDS = {
+    "?": 0, "i1": 0, "i2": 1, "i4": 2, "f4": 2, "i8": 3, "f8": 3, "u1": 4, "u2": 5, "u4": 6,
+    "u8": 7, "i4u4": 8, "u4u4": 9, "i4i4": 10,
+}  # fmt: skip
+_COPY1, _U1 = 0, 4
+_NO_MEMORY, _TOO_LARGE = -1, -2
+_NOTHING = pa.py_buffer(b"")
+
+OTHER_HEADER = "OTHER_HEADER"
+_FAULTS = (
+    ("", ""),
+    ("SHORT_PAYLOAD", "payload ends {} bytes early"),
+    ("BAD_LENGTH", "a length of {} exceeds its message"),
+    ("BAD_UTF8", "a string is not UTF-8"),
+    ("BAD_UTF16", "a wide string is not UTF-16"),
+    ("TRAILING_BYTES", "{} bytes are left behind the last field"),
+    ("SHORT_PAYLOAD", "no CDR header"),
+    (OTHER_HEADER, ""),
+)
+
+_COLUMN = np.dtype(
+    [(name, np.int64) for name in ("data", "size", "room", "offsets", "level", "width", "is_list")]
+)
+_LEVEL = np.dtype([(name, np.int64) for name in ("rows", "room", "parent")])
+_BAD = np.dtype([(name, np.int64) for name in ("message", "fault", "detail")])
 
 
-class BadRowsError(Exception):
-    """Some messages don't hold what their type says; the walk starts again without them.
+@attrs.frozen(eq=False)
+class Walk:
+    """What a walk over N messages has found.
 
     Attributes:
-        rows: (K,) int64 their numbers.
-        error_class: SHORT_PAYLOAD, BAD_LENGTH or BAD_UTF8.
+        rows: (M,) rows of the program's column type; None where there are none.
+        index: (M,) int64, which message each row is of, in the order given.
+        bad: Message, error class and error of each other one.
     """
 
-    def __init__(self, rows: Int64Array, error_class: str, error: str) -> None:
-        super().__init__(error)
-        self.rows = np.unique(rows)
-        self.error_class = error_class
-        self.error = error
+    rows: pa.Array | None
+    index: Int64Array
+    bad: list[tuple[int, str, str]]
 
 
-@attrs.define(eq=False)
-class Scope:
-    """Messages, or elements, that are read in step.
+@attrs.frozen(eq=False)
+class _Code:
+    """A program as the kernel takes it.
 
     Attributes:
-        base: (N,) int64, start of each message in the arena; alignment counts from here.
-        limit: (N,) int64, bytes of each message from `base`.
-        position: Where each is read next, from `base`: one for all, or (N,) int64.
-        owner: (N,) int64, the message that each element belongs to; None for messages.
-        min_limit: The smallest of `limit`.
+        words: (W,) int64.
+        columns: (C,) of `_COLUMN`, as they are before a walk.
+        levels: (L,) of `_LEVEL`, likewise.
     """
 
-    base: Int64Array
-    limit: Int64Array
-    position: int | Int64Array = 0
-    owner: Int64Array | None = None
-    min_limit: int = attrs.field(
-        default=attrs.Factory(lambda self: int(self.limit.min(initial=1 << 62)), takes_self=True)
-    )
-
-    def blame(self, mask: npt.NDArray[np.bool_], error_class: str, error: str) -> BadRowsError:
-        """The error that names the messages that the masked elements belong to."""
-        rows = np.flatnonzero(mask)
-        return BadRowsError(rows if self.owner is None else self.owner[rows], error_class, error)
-
-    def need(self, size: int | Int64Array) -> None:
-        """Check that `size` bytes are left everywhere, else raise BadRowsError SHORT_PAYLOAD."""
-        end = self.position + size
-        if isinstance(end, int) and end <= self.min_limit:
-            return
-        short = end > self.limit
-        if short.any():
-            what = f"payload ends {int((end - self.limit).max())} bytes early"
-            raise self.blame(short, "SHORT_PAYLOAD", what)
-
-    def align(self, size: int) -> None:
-        """Move on to the next multiple of `size`, a power of two."""
-        if size > 1:
-            self.position = (self.position + (size - 1)) & -size
-
-    def here(self) -> Int64Array:
-        """(N,) positions in the arena."""
-        return self.base + self.position
+    words: Int64Array
+    columns: npt.NDArray[np.void]
+    levels: npt.NDArray[np.void]
 
 
-@attrs.define(eq=False)
-class Walker:
-    """Reads a program out of one arena.
+def walk(
+    program: Program,
+    arena: UInt8Array,
+    starts: Int64Array,
+    lengths: Int64Array,
+    *,
+    order: str,
+    rows: Int64Array | None = None,
+    header: int | None = None,
+    text_end: int = 0,
+    padding: int | None = None,
+) -> Walk:
+    """Read messages out of an arena; a bad one has the class of its first fault.
 
-    Attributes:
+    Args:
+        program: The message type.
         arena: (B,) uint8.
+        starts: (N,) int64, start of each payload in the arena.
+        lengths: (N,) int64, bytes of each payload.
         order: Byte order of the numbers, "<" or ">".
+        rows: Which messages to read; all by default.
+        header: The representation identifier that a CDR message is to have; one that has another
+            is bad with class OTHER_HEADER. None where messages have no CDR header.
         text_end: Bytes that close a string and are not part of it: 1 in CDR, 0 in ROS 1.
+        padding: How many bytes may be left behind the last field; any number by default, else
+            more are TRAILING_BYTES.
+
+    Raises:
+        MemoryError: There is none left.
+        OverflowError: A column of more than 2^31 - 1 elements.
+    """
+    code = _code(program, is_swapped=order == ">")
+    count = len(starts) if rows is None else len(rows)
+    columns, levels = code.columns.copy(), code.levels.copy()
+    good, bad = np.empty(count, np.int64), np.empty(count, _BAD)
+    starts, lengths = np.ascontiguousarray(starts), np.ascontiguousarray(lengths)
+    done = _kernel()(
+        address_of(code.words), address_of(columns), len(columns), address_of(levels), len(levels),
+        address_of(arena), len(arena), address_of(starts), address_of(lengths),
+        None if rows is None else address_of(np.ascontiguousarray(rows)), count,
+        -1 if header is None else header, int(order == ">"), text_end,
+        -1 if padding is None else padding, address_of(good), address_of(bad),
+    )  # fmt: skip
+    found = _Columns(columns, levels)
+    if done < 0:
+        raise _ERRORS[done]
+    faults = [
+        (message, _FAULTS[fault][0], _FAULTS[fault][1].format(detail))
+        for message, fault, detail in bad[: count - done].tolist()
+    ]
+    return Walk(found.array(program) if done else None, good[:done], faults)
+
+
+_ERRORS = {
+    _NO_MEMORY: MemoryError("decoded messages do not fit the memory"),
+    _TOO_LARGE: OverflowError("a column of more than 2^31 - 1 elements"),
+    -3: ValueError("a message lies outside its arena"),
+}
+
+
+@functools.cache
+def _kernel() -> ctypes._NamedFuncPointer:
+    kernel = library().ros_read
+    address, number = ctypes.c_void_p, ctypes.c_int64
+    kernel.argtypes = (
+        *(address, address, number, address, number),  # program, columns, levels
+        *(address, number, address, address, address, number),  # arena, messages
+        *(number, number, number, number, address, address),  # how to read, outcome
+    )
+    kernel.restype = number
+    return kernel
+
+
+# A program for the kernel
+
+
+@functools.lru_cache(maxsize=512)
+def _code(program: Program, *, is_swapped: bool) -> _Code:
+    encoder = _Encoder(_SWAPPED if is_swapped else 0)
+    words = encoder.program(program, 0)
+    columns = np.zeros(len(encoder.columns), _COLUMN)
+    for column, (level, width, is_list) in zip(columns, encoder.columns, strict=True):
+        column["level"], column["width"], column["is_list"] = level, width, is_list
+    levels = np.zeros(len(encoder.parents), _LEVEL)
+    levels["parent"] = encoder.parents
+    return _Code(np.array(words, np.int64), columns, levels)
+
+
+@attrs.define
+class _Encoder:
+    """Makes the words of a program, and numbers columns and levels in their order.
+
+    Attributes:
+        swapped: Added to the kind of numbers whose byte order is not the machine's.
+        columns: Of each column: level, bytes of a row or of an element, whether it has offsets.
+        parents: Of each level, the column whose offsets count its rows.
     """
 
-    arena: UInt8Array
-    order: str
-    text_end: int
+    swapped: int
+    columns: list[tuple[int, int, int]] = attrs.field(factory=list)
+    parents: list[int] = attrs.field(factory=lambda: [-1])
 
-    def read(self, program: Program, scope: Scope) -> pa.Array:
-        """Read the program everywhere: (N,) rows of its column type.
-
-        Raises:
-            BadRowsError: SHORT_PAYLOAD, BAD_LENGTH, BAD_UTF8 or BAD_UTF16, with the messages.
-        """
-        columns: list[pa.Array] = []
+    def program(self, program: Program, level: int) -> list[int]:
+        words = [len(program.items)]
         for item in program.items:
-            columns.extend(self._item(item, scope))
-        return assemble(program.root, columns, rows=len(scope.base))
+            words += self._item(item, level)
+        return words
 
-    @staticmethod
-    def need_end(scope: Scope, padding: int) -> None:
-        """Check that at most `padding` bytes are left; raises BadRowsError TRAILING_BYTES."""
-        left = scope.limit - scope.position
-        if (left > padding).any():
-            what = f"{int(left.max())} bytes are left behind the last field"
-            raise scope.blame(left > padding, "TRAILING_BYTES", what)
-
-    def _item(self, item: Item, scope: Scope) -> Iterator[pa.Array]:
+    def _item(self, item: Item, level: int) -> list[int]:
+        first = len(self.columns)
         if isinstance(item, Run):
-            return self._run(item, scope)
+            return self._run(item, level)
         if isinstance(item, TextItem):
-            return iter((self._text(item, scope),))
+            self.columns.append((level, 1, 1))
+            return [_TEXT, item.align, item.width, first]
         if isinstance(item, NumbersItem):
-            return self._numbers(item, scope)
-        return iter((self._many(item, scope),))
+            leaf = item.leaf
+            width = 0 if item.pointer else _width(leaf, is_bytes=leaf.code == "u1")
+            self.columns += [(level, 8, 0)] * 2 if item.pointer else [(level, width, 1)]
+            kind = self._kind(leaf, is_bytes=leaf.code == "u1")
+            return [_NUMBERS, item.align, kind, leaf.item_size, leaf.align, width, first]
+        self.columns.append((level, 0, 1))
+        inner = len(self.parents)
+        self.parents.append(first)
+        size = -1 if item.size is None else item.size
+        words = self.program(item.program, inner)
+        head = [_MANY, item.align, size, item.program.min_size, inner, first, len(words)]
+        return [*head, *words]
 
-    # Runs of fixed size
+    def _run(self, run: Run, level: int) -> list[int]:
+        words = [_RUN, *run.sizes, len(run.leaves)]
+        for i, leaf in enumerate(run.leaves):
+            is_bytes = _is_bytes(leaf)
+            kind = self._kind(leaf, is_bytes=is_bytes)
+            words += [kind, leaf.count or 1, leaf.columns, len(self.columns)]
+            words += [offsets[i] for offsets in run.offsets]
+            width = _width(leaf, is_bytes=is_bytes)
+            if leaf.columns == 1:
+                width *= 1 if leaf.count is None else leaf.count
+            self.columns += [(level, width, 0)] * leaf.columns
+        return words
 
-    def _run(self, run: Run, scope: Scope) -> Iterator[pa.Array]:
-        if isinstance(scope.position, int):
-            start = scope.position & 7
-            yield from self._fixed(run.leaves, run.offsets[start], run.sizes[start], scope)
-            return
-        for piece in run.pieces or (run,):
-            scope.align(piece.align)
-            yield from self._fixed(piece.leaves, piece.offsets[0], piece.sizes[0], scope)
+    def _kind(self, leaf: Leaf, *, is_bytes: bool) -> int:
+        kind = _COPY1 if is_bytes else _KINDS[leaf.code + leaf.nanoseconds]
+        return kind if kind in (_COPY1, _U1) else kind + self.swapped
 
-    def _fixed(
-        self, leaves: tuple[Leaf, ...], offsets: tuple[int, ...], size: int, scope: Scope
-    ) -> Iterator[pa.Array]:
-        """Gather the run in blocks that stay in the cache, then split it into columns."""
-        scope.need(size)
-        rows = len(scope.base)
-        wanted = [(leaf, at) for leaf, at in zip(leaves, offsets, strict=True) if leaf.columns]
-        values = [_storage(leaf, rows) for leaf, _ in wanted]
-        if size and wanted:
-            here, records = scope.here(), windows(self.arena, f"V{size}")
-            step = max(BLOCK_BYTES // size, 1)
-            for first in range(0, rows, step):
-                block = records[here[first : first + step]]
-                for (leaf, at), column in zip(wanted, values, strict=True):
-                    self._copy(leaf, block, at, column[first : first + step])
-        scope.position = scope.position + size
-        for (leaf, _), column in zip(wanted, values, strict=True):
-            yield from _fixed_columns(leaf, column, rows=rows)
 
-    def _copy(
-        self, leaf: Leaf, block: npt.NDArray[np.generic], at: int, out: npt.NDArray[np.generic]
-    ) -> None:
-        """Copy a leaf of each record of the block to its column."""
-        if leaf.count and leaf.columns == 1 and out.dtype == np.dtype(self.order + leaf.code):
-            whole = f"V{leaf.size}"  # an array as one value is copied at once, not by number
-            items = np.ndarray(len(out), whole, buffer=block, offset=at, strides=block.itemsize)
-            out.view(whole)[:, 0] = items
-            return
-        strides = (block.itemsize,) if leaf.count is None else (block.itemsize, leaf.item_size)
+def _is_bytes(leaf: Leaf) -> bool:
+    """Whether an array makes one value of bytes, rather than a list of numbers."""
+    return leaf.code == "u1" and leaf.count is not None and leaf.columns == 1
 
-        def part(code: str, offset: int) -> npt.NDArray[np.generic]:
-            kind = "u1" if code == "?" else self.order + code
-            return np.ndarray(out.shape, kind, buffer=block, offset=offset, strides=strides)
 
-        if leaf.nanoseconds:
-            half = np.dtype(leaf.code).itemsize
-            np.multiply(part(leaf.code, at), 1_000_000_000, out=out, dtype=np.int64)
-            np.add(out, part(leaf.nanoseconds, at + half), out=out, dtype=np.int64)
-        else:
-            out[...] = part(leaf.code, at)
+def _width(leaf: Leaf, *, is_bytes: bool) -> int:
+    """Bytes of a number in its column."""
+    if is_bytes:
+        return 1
+    if leaf.nanoseconds:
+        return 8
+    return 16 if leaf.code == "u8" else stored_type(leaf.code).itemsize
 
-    # What varies
 
-    def _length(self, align: int, scope: Scope) -> Int64Array | int:
-        """Read an unsigned 32-bit length everywhere; one number where all are equal."""
-        scope.align(align)
-        scope.need(4)
-        lengths = windows(self.arena, self.order + "u4")[scope.here()]
-        scope.position = scope.position + 4
-        if isinstance(scope.position, int) and len(lengths):
-            first = lengths[0]
-            if bool((lengths == first).all()):
-                return int(first)
-        return lengths.astype(np.int64)
+# Columns of a walk
 
-    def _text(self, item: TextItem, scope: Scope) -> pa.Array:
-        lengths = self._length(item.align, scope) * item.width
-        self._check_count(lengths, 1, scope)
-        starts = scope.here()
-        end = self.text_end if item.width == 1 else 0
-        shown = np.maximum(lengths, end) - end
-        scope.position = scope.position + lengths
-        data = gather_bytes(self.arena, starts, np.broadcast_to(shown, starts.shape))
-        if item.width > 1:
-            return self._wide_text(data, item.width, scope)
-        try:
-            return data.cast(pa.string())
-        except pa.ArrowInvalid:
-            bad = np.array([_decoded(value, "utf-8") is None for value in data.to_pylist()])
-            raise scope.blame(bad, "BAD_UTF8", "a string is not UTF-8") from None
 
-    def _wide_text(self, data: pa.BinaryArray, width: int, scope: Scope) -> pa.Array:
-        """Text of UTF-16 units that take two bytes each, or four."""
-        codec = "utf-16-le" if self.order == "<" else "utf-16-be"
-        texts = []
-        for value in data.to_pylist():
-            units = np.frombuffer(value, f"{self.order}u{width}").astype(f"{self.order}u2")
-            texts.append(_decoded(units.tobytes(), codec))
-        bad = np.array([text is None for text in texts], np.bool_)
-        if bad.any():
-            raise scope.blame(bad, "BAD_UTF16", "a wide string is not UTF-16")
-        return pa.array(texts, pa.string())
+class _Columns:
+    """Takes the memory that the kernel has filled, and makes arrays of it.
 
-    def _numbers(self, item: NumbersItem, scope: Scope) -> Iterator[pa.Array]:
-        counts = self._length(item.align, scope)
-        leaf = item.leaf
-        self._check_count(counts, leaf.item_size, scope)
-        self._align_where(counts, leaf.align, scope)
-        starts, lengths = scope.here(), counts * leaf.item_size
-        scope.need(lengths)
-        scope.position = scope.position + lengths
-        if item.pointer:
-            yield pa.array(starts)
-            yield pa.array(np.array(np.broadcast_to(np.asarray(lengths), starts.shape)))
-            return
-        data = gather_bytes(self.arena, starts, np.broadcast_to(np.asarray(lengths), starts.shape))
-        if leaf.code == "u1":
-            yield data
-            return
-        yield self._list_of_numbers(leaf, data, counts)
+    All of it has an owner from the start, whatever becomes of the arrays.
+    """
 
-    def _list_of_numbers(
-        self, leaf: Leaf, data: pa.BinaryArray, counts: Int64Array | int
-    ) -> pa.Array:
-        rows = len(data)
-        flat = np.frombuffer(data.buffers()[2] or b"", np.uint8)
-        size = int(np.sum(counts)) if not isinstance(counts, int) else counts * rows
-        flat = flat[: size * leaf.item_size]
-        inner = attrs.evolve(leaf, count=None)
-        values = _storage(inner, size)
-        if size:
-            self._copy(inner, flat.view(f"V{leaf.item_size}"), 0, values)
-        (elements,) = _fixed_columns(inner, values, rows=size)
-        if isinstance(counts, int):
-            return list_column(elements, None, rows=rows, size=counts)
-        return list_column(elements, counts, rows=rows)
+    def __init__(self, columns: npt.NDArray[np.void], levels: npt.NDArray[np.void]) -> None:
+        self._rows: list[int] = levels["rows"].tolist()
+        self._level = columns["level"].tolist()
+        self._buffers = [
+            (
+                owned(data, size if is_list else self._rows[level] * width) if data else _NOTHING,
+                owned(offsets, 4 * (self._rows[level] + 1)) if offsets else _NOTHING,
+            )
+            for data, size, _, offsets, level, width, is_list in columns.tolist()
+        ]
+        self._next = 0
 
-    def _many(self, item: ManyItem, scope: Scope) -> pa.Array:
-        rows = len(scope.base)
-        counts = self._length(item.align, scope) if item.size is None else item.size
-        self._check_count(counts, item.program.min_size, scope)
-        flat = np.broadcast_to(np.asarray(counts, np.int64), (rows,))
-        starts = self._element_starts(item.program, flat, scope)
-        elements = self.read(item.program, _element_scope(scope, flat, starts))
-        if isinstance(counts, int):
-            return list_column(elements, None, rows=rows, size=counts)
-        return list_column(elements, counts, rows=rows)
+    def array(self, program: Program, *, rows: int | None = None) -> pa.Array:
+        """The rows of a program, whose columns come next."""
+        if rows is None:
+            rows = self._rows[0]
+        arrays = [one for item in program.items for one in self._item(item, rows)]
+        return _assembled(program.root, arrays, rows=rows)
 
-    def _check_count(self, counts: Int64Array | int, item_size: int, scope: Scope) -> None:
-        """Refuse counts that can't fit in what is left of their messages."""
-        end = counts * item_size + scope.position
-        if isinstance(end, int) and end <= scope.min_limit:
-            return
-        left = scope.limit - scope.position
-        wrong = np.asarray(counts) * item_size > left
-        if wrong.any():
-            what = f"a length of {int(np.max(counts))} exceeds its message"
-            raise scope.blame(np.broadcast_to(wrong, left.shape), "BAD_LENGTH", what)
+    def _taken(self) -> tuple[pa.Buffer, pa.Buffer]:
+        self._next += 1
+        return self._buffers[self._next - 1]
 
-    @staticmethod
-    def _align_where(counts: Int64Array | int, size: int, scope: Scope) -> None:
-        """Align before elements; CDR has no padding where there is none to follow."""
-        if isinstance(counts, int):
-            if counts:
-                scope.align(size)
-        elif size > 1:
-            aligned = (scope.position + (size - 1)) & -size
-            scope.position = np.where(counts > 0, aligned, scope.position)
-
-    # Finding the elements of a sequence
-
-    def _element_starts(self, program: Program, counts: Int64Array, scope: Scope) -> Int64Array:
-        """(M,) positions of all elements in order; moves the scope behind the last ones."""
-        if program.sizes is not None:
-            return _fixed_starts(program.sizes, counts, scope)
-        positions = np.array(np.broadcast_to(np.asarray(scope.position, np.int64), counts.shape))
-        if int(counts.sum()) < _IN_STEP_ABOVE * int(counts.max(initial=0)):
-            starts = self._starts_one_by_one(program, counts, positions, scope)
-        else:
-            starts = self._starts_in_step(program, counts, positions, scope)
-        scope.position = positions
-        return starts
-
-    def _starts_in_step(
-        self, program: Program, counts: Int64Array, positions: Int64Array, scope: Scope
-    ) -> Int64Array:
-        """Step over the k-th element of every message that has one, for each k."""
-        first = np.cumsum(counts) - counts
-        starts = np.empty(int(counts.sum()), np.int64)
-        for k in range(int(counts.max(initial=0))):
-            active = np.flatnonzero(counts > k)
-            owner = active if scope.owner is None else scope.owner[active]
-            inner = Scope(scope.base[active], scope.limit[active], positions[active], owner)
-            starts[first[active] + k] = inner.position
-            for item in program.items:
-                self._skip(item, inner)
-            positions[active] = inner.position
-        return starts
-
-    def _skip(self, item: Item, scope: Scope) -> None:
-        """Step over an item everywhere."""
+    def _item(self, item: Item, rows: int) -> Iterator[pa.Array]:
         if isinstance(item, Run):
-            scope.position = scope.position + np.asarray(item.sizes)[scope.position & 7]
-            scope.need(0)
-            return
-        if isinstance(item, ManyItem) and item.size is not None:
-            counts: Int64Array | int = item.size
-        else:
-            counts = self._length(item.align, scope)
-        if isinstance(item, TextItem):
-            self._check_count(counts, item.width, scope)
-            scope.position = scope.position + counts * item.width
+            for leaf in item.leaves:
+                yield from self._leaf(leaf, rows)
+        elif isinstance(item, TextItem):
+            data, offsets = self._taken()
+            yield pa.Array.from_buffers(pa.string(), rows, [None, offsets, data])
         elif isinstance(item, NumbersItem):
-            self._check_count(counts, item.leaf.item_size, scope)
-            self._align_where(counts, item.leaf.align, scope)
-            scope.position = scope.position + counts * item.leaf.item_size
-            scope.need(0)
+            yield from self._sequence(item, rows)
         else:
-            self._check_count(counts, item.program.min_size, scope)
-            flat = np.broadcast_to(np.asarray(counts, np.int64), scope.base.shape)
-            self._element_starts(item.program, flat, scope)
+            yield self._many(item, rows)
 
-    def _starts_one_by_one(
-        self, program: Program, counts: Int64Array, positions: Int64Array, scope: Scope
-    ) -> Int64Array:
-        """Step over the elements of each message in plain Python: few messages, many elements."""
-        step = stepper(program, self.arena, self.order)
-        starts: list[int] = []
-        ends: list[int] = []
-        rows = zip(
-            scope.base.tolist(),
-            scope.limit.tolist(),
-            positions.tolist(),
-            counts.tolist(),
-            strict=True,
-        )
-        for row, (base, limit, position, count) in enumerate(rows):
-            at = position
-            for _ in range(count):
-                starts.append(at)
-                at = step(base, at, limit)
-                if at > limit:
-                    mask = np.arange(len(counts)) == row
-                    raise scope.blame(mask, "BAD_LENGTH", "an element exceeds its message")
-            ends.append(at)
-        positions[:] = ends
-        return np.array(starts, np.int64)
+    def _leaf(self, leaf: Leaf, rows: int) -> Iterator[pa.Array]:
+        code = "i8" if leaf.nanoseconds else leaf.code
+        if leaf.columns != 1 or leaf.count is None:
+            for _ in range(leaf.columns):
+                yield _numbers(code, self._taken()[0], rows)
+            return
+        data, size = self._taken()[0], leaf.count
+        ends = pa.py_buffer(np.arange(rows + 1, dtype=np.int32) * np.int32(size))
+        if _is_bytes(leaf):
+            yield pa.Array.from_buffers(pa.binary(), rows, [None, ends, data])
+            return
+        yield _listed(_numbers(code, data, rows * size), ends, rows)
+
+    def _sequence(self, item: NumbersItem, rows: int) -> Iterator[pa.Array]:
+        data, offsets = self._taken()
+        if item.pointer:
+            yield _numbers("i8", data, rows)
+            yield _numbers("i8", self._taken()[0], rows)
+            return
+        leaf = item.leaf
+        if leaf.code == "u1" and not leaf.nanoseconds:
+            yield pa.Array.from_buffers(pa.binary(), rows, [None, offsets, data])
+            return
+        code = "i8" if leaf.nanoseconds else leaf.code
+        count = data.size // _width(leaf, is_bytes=False)
+        yield _listed(_numbers(code, data, count), offsets, rows)
+
+    def _many(self, item: ManyItem, rows: int) -> pa.Array:
+        _, offsets = self._taken()
+        inner = int(np.frombuffer(offsets, np.int32)[rows])
+        return _listed(self.array(item.program, rows=inner), offsets, rows)
 
 
-def assemble(node: Node, columns: list[pa.Array], *, rows: int) -> pa.Array:
+def _numbers(code: str, data: pa.Buffer, rows: int) -> pa.Array:
+    if code == "?":
+        return pa.array(np.frombuffer(data, np.uint8, rows) != 0)
+    return pa.Array.from_buffers(arrow_type(code), rows, [None, data])
+
+
+def _listed(values: pa.Array, offsets: pa.Buffer, rows: int) -> pa.Array:
+    kind = list_type(values.type)
+    return pa.Array.from_buffers(kind, rows, [None, offsets], children=[values])
+
+
+def _assembled(node: Node, columns: list[pa.Array], *, rows: int) -> pa.Array:
     """Nest columns as the node says."""
     if isinstance(node, int):
         return columns[node]
     names = [name for name, _ in node]
-    children = [assemble(child, columns, rows=rows) for _, child in node]
+    children = [_assembled(child, columns, rows=rows) for _, child in node]
     return struct_column(names, children, rows=rows)
-
-
-def _storage(leaf: Leaf, rows: int) -> npt.NDArray[np.generic]:
-    """(rows,) or (rows, count) numbers, in memory by column where each makes a column."""
-    kind = np.dtype(np.int64) if leaf.nanoseconds else stored_type(leaf.code)
-    if leaf.count is None:
-        return np.empty(rows, kind)
-    if leaf.columns > 1:
-        return np.empty((leaf.count, rows), kind).T
-    return np.empty((rows, leaf.count), np.uint8 if leaf.code == "u1" else kind)
-
-
-def _fixed_columns(leaf: Leaf, values: npt.NDArray[np.generic], *, rows: int) -> Iterator[pa.Array]:
-    code = "i8" if leaf.nanoseconds else leaf.code
-    if leaf.count is None:
-        yield number_column(values, code=code)
-    elif leaf.columns > 1:
-        yield from (number_column(column, code=code) for column in values.T)
-    elif leaf.code == "u1":
-        yield bytes_column(values, np.arange(rows + 1, dtype=np.int32) * np.int32(leaf.count))
-    else:
-        flat = number_column(values.reshape(-1), code=code)
-        yield list_column(flat, None, rows=rows, size=leaf.count)
-
-
-def _fixed_starts(sizes: tuple[int, ...], counts: Int64Array, scope: Scope) -> Int64Array:
-    """Positions of elements of fixed size: the first may be padded otherwise than the rest."""
-    table = np.asarray(sizes, np.int64)
-    position = np.asarray(scope.position, np.int64)
-    second = position + table[position & 7]
-    stride = table[second & 7]
-    end = np.where(counts > 0, second + (counts - 1) * stride, position)
-    is_even = isinstance(scope.position, int) and bool((counts == counts[:1]).all())
-    scope.position = int(end[0]) if is_even and len(end) else end
-    scope.need(0)
-    total = int(counts.sum())
-    ordinal = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-    rest = second + (ordinal - 1) * stride if position.ndim == 0 else None
-    if rest is None:
-        rest = np.repeat(second, counts) + (ordinal - 1) * np.repeat(stride, counts)
-        position = np.repeat(position, counts)
-    return np.where(ordinal > 0, rest, position)
-
-
-def _element_scope(scope: Scope, counts: Int64Array, starts: Int64Array) -> Scope:
-    """Elements as a scope of their own: with one position for all where they are aligned alike."""
-    owner = np.repeat(np.arange(len(counts)), counts)
-    base, limit = scope.base[owner], scope.limit[owner]
-    if scope.owner is not None:
-        owner = scope.owner[owner]
-    phase = int(starts[0]) & 7 if len(starts) else 0
-    if bool(((starts & 7) == phase).all()):
-        shift = starts - phase
-        return Scope(base + shift, limit - shift, phase, owner)
-    return Scope(base, limit, starts, owner)
-
-
-def _decoded(value: bytes, codec: str) -> str | None:
-    try:
-        return value.decode(codec)
-    except UnicodeDecodeError:
-        return None

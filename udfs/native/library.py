@@ -1,4 +1,4 @@
-"""The compiled kernels, loaded once a process.
+"""The compiled kernels, loaded once a process, which from then on keeps up to 64 MB that it freed.
 
 Kernels release the interpreter's lock, keep no state between calls, and check every offset that
 a recording gives them against the bytes that they were handed. They report what is wrong with a
@@ -52,6 +52,7 @@ def library() -> ctypes.CDLL:
         raise ImportError(what) from error
     loaded.release.argtypes = (ctypes.c_void_p,)
     loaded.release.restype = None
+    loaded.keep_memory()
     return loaded
 
 
@@ -64,6 +65,11 @@ def taken(buffer: Growing) -> pa.Buffer:
     """What a kernel has written, as an Arrow buffer that owns it; leaves `buffer` empty."""
     if not buffer.data:
         return pa.py_buffer(b"")
-    found = pa.foreign_buffer(buffer.data, buffer.size, _Owner(buffer.data))
+    found = owned(buffer.data, buffer.size)
     buffer.data, buffer.size, buffer.room = None, 0, 0
     return found
+
+
+def owned(address: int, size: int) -> pa.Buffer:
+    """Memory that a kernel allocated, as an Arrow buffer that frees it when it is done with."""
+    return pa.foreign_buffer(address, size, _Owner(address))
