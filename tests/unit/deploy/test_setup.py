@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import subprocess
@@ -99,3 +100,20 @@ def test_locks_pin_by_hash_and_name_no_index():
         assert all(line.endswith("\\") for line in pins), "a pin without a hash"
         assert "://" not in text
         assert "--index" not in text
+
+
+def test_kernels_are_compiled_anew_when_and_only_when_a_source_changed(
+    setup_module, monkeypatch, tmp_path
+):
+    """The library follows its sources; a source that does not compile stops the set-up."""
+    folder = tmp_path / "udfs" / "native"
+    folder.mkdir(parents=True)
+    source = folder / "one.c"
+    source.write_text("int one(void) { return 1; }\n")
+    monkeypatch.setattr(setup_module, "ROOT", tmp_path)
+    assert setup_module.compile_native() is True
+    assert setup_module.compile_native() is False
+    assert ctypes.CDLL(str(folder / "build" / "kernels.so")).one() == 1
+    source.write_text("int one(void) { return two; }\n")
+    with pytest.raises(setup_module.SetupError, match="Compiling udfs/native failed"):
+        setup_module.compile_native()

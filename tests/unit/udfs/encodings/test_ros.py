@@ -207,6 +207,43 @@ def test_text_that_is_not_utf8_is_a_bad_message():
     assert [(one.message, one.error_class) for one in decoded.bad] == [(1, "BAD_UTF8")]
 
 
+@given(st.lists(st.one_of(st.binary(max_size=12), TEXT.map(str.encode)), min_size=1, max_size=20))
+@settings(max_examples=400, deadline=None)
+def test_a_string_is_kept_if_and_only_if_python_can_decode_it(words):
+    """Fault 18: every byte sequence that is no UTF-8 is bad, and every other one is a value."""
+    decoder = ros_decoder(schema_of("pkg/T", "string a\n", "ros1msg"))
+    decoded = decoder.decode(batch_of([len(w).to_bytes(4, "little") + w for w in words]))
+    wanted = {i: w.decode() for i, w in enumerate(words) if _decodes(w, "utf-8")}
+    assert dict(zip(decoded.index.tolist(), decoded.rows[0].to_pylist(), strict=True)) == wanted
+    assert {one.error_class for one in decoded.bad} <= {"BAD_UTF8"}
+
+
+UNITS = st.one_of(st.integers(0, 0xFFFF), st.integers(0xD700, 0xE0FF))
+
+
+@given(st.lists(st.lists(UNITS, max_size=6), min_size=1, max_size=10))
+@settings(max_examples=400, deadline=None)
+def test_a_wide_string_is_kept_if_and_only_if_python_can_decode_it(words):
+    """Lone halves of a pair are bad, everything else of UTF-16 becomes the same text."""
+    decoder = ros_decoder(schema_of("pkg/msg/T", "wstring a\n"))
+    raw = [np.array(word, "<u2").tobytes() for word in words]
+    payloads = [
+        b"\0\1\0\0" + len(word).to_bytes(4, "little") + data
+        for word, data in zip(words, raw, strict=True)
+    ]
+    decoded = decoder.decode(batch_of(payloads))
+    wanted = {i: r.decode("utf-16-le") for i, r in enumerate(raw) if _decodes(r, "utf-16-le")}
+    assert dict(zip(decoded.index.tolist(), decoded.rows[0].to_pylist(), strict=True)) == wanted
+
+
+def _decodes(data: bytes, codec: str) -> bool:
+    try:
+        data.decode(codec)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def test_both_byte_orders_in_one_channel_keep_their_order():
     """Each message is read by its own encapsulation header; unknown ones are bad."""
     store = get_typestore(Stores.EMPTY)
