@@ -125,7 +125,8 @@ def walk(
     good, bad = np.empty(count, np.int64), np.empty(count, _BAD)
     starts, lengths = np.ascontiguousarray(starts), np.ascontiguousarray(lengths)
     done = _kernel()(
-        address_of(code.words), address_of(columns), len(columns), address_of(levels), len(levels),
+        address_of(code.words), program.min_size,
+        address_of(columns), len(columns), address_of(levels), len(levels),
         address_of(arena), len(arena), address_of(starts), address_of(lengths),
         None if rows is None else address_of(np.ascontiguousarray(rows)), count,
         -1 if header is None else header, int(order == ">"), text_end,
@@ -153,7 +154,7 @@ def _kernel() -> ctypes._NamedFuncPointer:
     kernel = library().ros_read
     address, number = ctypes.c_void_p, ctypes.c_int64
     kernel.argtypes = (
-        *(address, address, number, address, number),  # program, columns, levels
+        *(address, number, address, number, address, number),  # program, columns, levels
         *(address, number, address, address, address, number),  # arena, messages
         *(number, number, number, number, address, address),  # how to read, outcome
     )

@@ -328,8 +328,21 @@ static inline void prefetch(const uint8_t *arena, int64_t arena_size, int64_t st
     for (int64_t at = start; at < end; at += 64) __builtin_prefetch(arena + at);
 }
 
+/* How many rows the messages can fill at the most, and one for a message that is bad: a type may
+ * claim megabytes that none of them has. */
+static int64_t most_rows(const int64_t *lengths, const int64_t *rows, int64_t count, int64_t least) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t length = lengths[rows ? rows[i] : i];
+        if (length > 0) total += length;
+    }
+    int64_t most = least ? total / least + 1 : count;
+    return most < count ? most : count;
+}
+
 /* Read messages.
  *
+ * least: fewest bytes of a message behind its header.
  * header: what the first two bytes must be where messages have a CDR header of four, else -1.
  * padding: bytes that may be left behind the last field; -1 where any number may.
  * rows: (count) which of the messages to read, or NULL for all.
@@ -339,7 +352,7 @@ static inline void prefetch(const uint8_t *arena, int64_t arena_size, int64_t st
  * arena. Columns are the caller's to free in any case.
  */
 int64_t ros_read(
-    const int64_t *program, Column *columns, int64_t column_count, Level *levels,
+    const int64_t *program, int64_t least, Column *columns, int64_t column_count, Level *levels,
     int64_t level_count, const uint8_t *arena, int64_t arena_size, const int64_t *starts,
     const int64_t *lengths, const int64_t *rows, int64_t count, int64_t header, int64_t swap,
     int64_t text_end, int64_t padding, int64_t *good, Bad *bads
@@ -348,8 +361,9 @@ int64_t ros_read(
         .columns = columns, .column_count = column_count, .levels = levels,
         .level_count = level_count, .text_end = text_end, .swap = swap,
     };
+    int64_t most = most_rows(lengths, rows, count, least);
     for (int64_t i = 0; i < level_count; i++)
-        if (grow_level(&reader, i, i ? 16 : count)) return NO_MEMORY;
+        if (grow_level(&reader, i, i ? 16 : most)) return NO_MEMORY;
     int64_t head = header < 0 ? 0 : 4, bad = 0;
     reader.head = head;
     for (int64_t i = 0; i < count; i++) {

@@ -335,6 +335,18 @@ def test_a_definition_that_does_not_parse_says_so(text):
     assert caught.value.code == "UNPARSABLE_DEFINITION"
 
 
+def test_a_large_type_takes_no_memory_that_its_messages_do_not_fill():
+    """Eight megabytes a message are claimed, a few bytes are there: bad messages, and no memory."""
+    text = "float64[1000000] values\nuint8 last\n"
+    decoder = ros_decoder(schema_of("pkg/msg/T", text))
+    whole = b"\0\1\0\0" + bytes(8_000_000) + b"\7"
+    payloads = [b"\0\1\0\0" + bytes(i % 90) for i in range(30_000)]
+    decoded = decoder.decode(batch_of([*payloads, whole]))
+    assert decoded.index.tolist() == [30_000]
+    assert decoded.rows.column("last").to_pylist() == [7]
+    assert {one.error_class for one in decoded.bad} == {"SHORT_PAYLOAD"}
+
+
 def test_a_sequence_of_nothing_is_refused():
     """A ROS 1 message without fields takes no bytes: four bytes could claim any number of them."""
     text = "pkg/None[] many\n" + "=" * 80 + "\nMSG: pkg/None\n"
