@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dagster as dg
 
+from assets.executor import patient_executor
+
 INGEST_SECONDS = 3600
 RELEASE_SECONDS = 7200
 
@@ -14,7 +16,7 @@ ingest_job = dg.define_asset_job(
     selection=_TO_FRAMES,
     description="From completed uploads to synchronised frames, for one ingest day.",
     tags={"dagster/max_runtime": INGEST_SECONDS},
-    executor_def=dg.in_process_executor,
+    executor_def=patient_executor,
 )
 release_job = dg.define_asset_job(
     "release_job",
@@ -22,5 +24,5 @@ release_job = dg.define_asset_job(
     description="From synchronised frames to a signed bundle: scenarios, labels, dataset, "
     "detector, evaluation, compiled targets, gate.",
     tags={"dagster/max_runtime": RELEASE_SECONDS},
-    executor_def=dg.in_process_executor,
+    executor_def=patient_executor,
 )

@@ -9,6 +9,7 @@ import dagster as dg
 
 from assets import bronze, checks, edge, gold, jobs, model, raw, sensors, silver
 from assets.code_version import versioned
+from assets.executor import patient_executor
 from assets.resources import resources_for
 
 
@@ -34,5 +35,5 @@ def platform_definitions(
         jobs=[jobs.ingest_job, jobs.release_job],
         sensors=[sensors.landing_sensor],
         resources=resources_for(variables, release=release),
-        executor=dg.in_process_executor,
+        executor=patient_executor,
     )

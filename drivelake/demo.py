@@ -18,7 +18,7 @@ from contracts.errors import PlatformError
 from contracts.settings import Settings
 from drivelake.environment import PROJECT
 from drivelake.ingest import ingest_places
-from drivelake.platform import service_environment, spark_at_hand
+from drivelake.platform import make_storage, service_environment, spark_at_hand
 from drivelake.report import DemoReport, collect_report
 from drivelake.simulate import local_folder, simulate_drives
 
@@ -72,6 +72,7 @@ def _step(console: Console, took: dict[str, float], name: str) -> Iterator[None]
 @contextmanager
 def _instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of this home, so that the page shows these runs too."""
+    make_storage(settings)
     os.environ.update(service_environment(settings))
     import dagster as dg
 
@@ -109,19 +110,15 @@ def _run_job(
     from dagster import DagsterEventType
 
     from assets.definitions import definitions
+    from assets.executor import execute_here
 
     run_id = str(uuid.uuid4())
     with _shown_steps(instance, run_id, console):
-        result = (
-            definitions()
-            .resolve_job_def(name)
-            .execute_in_process(
-                instance=instance,
-                partition_key=partition_key,
-                run_id=run_id,
-                raise_on_error=False,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            )
+        result = execute_here(
+            definitions().resolve_job_def(name),
+            instance=instance,
+            run_id=run_id,
+            partition_key=partition_key,
         )
     if _was_interrupted(result):
         raise KeyboardInterrupt

@@ -7,6 +7,7 @@ mark in its environment, by which children are found whose parent was killed. Wh
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -134,14 +135,17 @@ def dagster_home(settings: Settings) -> Path:
 
 
 def make_storage(settings: Settings) -> None:
-    """Make Dagster's databases, if they are not there.
+    """Make Dagster's databases, if they are not there; one process at a time.
 
-    Two services that find none both make them, and may leave one that Dagster refuses to open.
+    Two that find none both make them, and may leave one that Dagster refuses to open.
     """
     from dagster import DagsterInstance
 
-    with DagsterInstance.from_config(str(dagster_home(settings))):
-        pass
+    home = dagster_home(settings)
+    with (home / "opening.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file is closed, by a kill too
+        with DagsterInstance.from_config(str(home)):
+            pass
 
 
 def service_environment(settings: Settings) -> dict[str, str]:
