@@ -133,8 +133,11 @@ def simulated_adas(folder: Path) -> Path:
     return next((folder / "out").rglob("adas.mcap"))
 
 
-def repeated_mcap(path: Path, out: Path, *, times: int) -> None:
-    """The messages of a recording again and again, each time behind the last."""
+def repeated_mcap(path: Path, out: Path, *, times: int, name: str = "drivelake benchmark") -> None:
+    """The messages of a recording again and again, each time behind the last.
+
+    Files that are to differ have different names of their writer.
+    """
     from mcap.reader import make_reader
     from mcap.writer import CompressionType, Writer
 
@@ -143,7 +146,7 @@ def repeated_mcap(path: Path, out: Path, *, times: int) -> None:
         found = [(s, c, m) for s, c, m in reader.iter_messages(log_time_order=False)]
         span = max(m.log_time for *_, m in found) - min(m.log_time for *_, m in found) + 1
         writer = Writer(grown, chunk_size=1 << 20, compression=CompressionType.ZSTD)
-        writer.start("ros2", "drivelake benchmark")
+        writer.start("ros2", name)
         schemas: dict[int, int] = {0: 0}
         channels: dict[int, int] = {}
         for schema, channel, _ in found:

@@ -224,7 +224,7 @@ def decode_recordings(
         storage_options: delta-rs style keys for S3.
         progress: Told the number of recordings that have ended, as far as tasks returned.
     """
-    payloads = [_payload(task, plan) for task in split_tasks(recordings)]
+    payloads = [payload_of(task, plan) for task in split_tasks(recordings)]
     found = Decoded()
     work = partial(decode_task, storage_options=dict(storage_options))
     for result in run_stage(spark, payloads, work):
@@ -256,7 +256,8 @@ def split_tasks(recordings: Sequence[Claimed]) -> list[list[tuple[Claimed, list[
     return tasks
 
 
-def _payload(task: Sequence[tuple[Claimed, list[int] | None]], plan: DecodePlan) -> bytes:
+def payload_of(task: Sequence[tuple[Claimed, list[int] | None]], plan: DecodePlan) -> bytes:
+    """What a task is told."""
     return json.dumps(
         {
             "batch_id": plan.batch_id,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pyspark.sql import SparkSession
+from pyspark.sql.connect.client.retries import DefaultPolicy
 
 from contracts.settings import Settings
 from spark_jobs.recording_source import register
@@ -16,6 +17,10 @@ _SESSION_CONFIGURATION = {
     # A DataFrame's plan is small here; its rows may be megabytes of nested values.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
 }
+_RETRIES, _LONGEST_WAIT_MS = 8, 4_000
+"""About 20 s of trying again, where Spark's default is ten minutes: a server that was away for
+longer was started anew and knows nothing of the session; what it had begun is resumed by the next
+run."""
 
 
 def connect(settings: Settings) -> SparkSession:
@@ -27,6 +32,8 @@ def connect(settings: Settings) -> SparkSession:
     for key, value in _SESSION_CONFIGURATION.items():
         builder = builder.config(key, value)
     spark = builder.create()
+    patience = DefaultPolicy(max_retries=_RETRIES, max_backoff=_LONGEST_WAIT_MS)
+    spark.client.set_retry_policies([patience])
     register(spark, settings.storage_options)
     return spark
 
@@ -35,7 +42,7 @@ def connect(settings: Settings) -> SparkSession:
 def connected(settings: Settings) -> Iterator[SparkSession]:
     """A session for the block, closed at its end.
 
-    A session that is left open goes on retrying for minutes once its server has gone.
+    A session that is left open goes on retrying once its server has gone.
     """
     spark = connect(settings)
     try:

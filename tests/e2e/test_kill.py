@@ -16,7 +16,10 @@ from pathlib import Path
 import attrs
 import pytest
 
+from spark_jobs.bronze_uploads import NAME as UPLOADS
+from spark_jobs.bronze_uploads import rows_where
 from spark_jobs.ingest import ingest, resume
+from spark_jobs.server import start_server, stop_server
 from spark_jobs.tables import list_tables, read_arrow
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark]
@@ -198,4 +201,39 @@ def test_workers_killed_in_the_middle(spark, spark_server, lake_at, undisturbed)
         killer.join()
     take(spark, lake)
     assert killed
+    assert contents(lake) == expected
+
+
+def is_claimed(lake):
+    """Whether a batch holds objects: it is being decoded now."""
+    if UPLOADS not in list_tables(lake):
+        return False
+    pending = rows_where(read_arrow(lake, UPLOADS), "state", ["PENDING"])
+    return any(row["batch_id"] for row in pending)
+
+
+def test_server_killed_in_the_middle(spark, lake_at, undisturbed, new_deployment, tmp_path):
+    """The run fails within a minute, every table reads, and another server ends what was begun."""
+    expected, _ = undisturbed
+    own = new_deployment(tmp_path / "home")
+    lake = attrs.evolve(lake_at("server"), spark_remote=own.spark_remote)
+    server = start_server(own, memory="1g")
+    try:
+        with client_of(lake) as client:
+            assert client.stdout.readline() == "ready\n"
+            client.stdin.write("go\n")
+            client.stdin.flush()
+            deadline = time.monotonic() + 120
+            while not is_claimed(lake):
+                assert client.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            os.kill(server.pid, signal.SIGKILL)
+            assert client.wait(timeout=60) != 0
+            assert "done" not in client.stdout.read()
+    finally:
+        stop_server(server)
+    assert not any(contents(lake).get(name) for name in expected if name.startswith("silver."))
+    resume(spark, lake, register=False)
+    take(spark, lake)
     assert contents(lake) == expected
