@@ -3,10 +3,11 @@
     python benchmarks/ingest_spark.py [--recordings 8] [--times 2] [--repeats 3] [--write]
 
 Ours: an ingest on a warm Spark server with two cores, from objects in landing to committed rows:
-listed, hashed, sniffed, indexed, claimed, decoded in guarded children, written as Parquet, balanced,
-committed table by table, states written. Theirs: two warm processes that take one recording after
-the other, index it, decode it and write the same rows through the same Parquet writer; nothing is
-hashed, guarded, counted or committed. Wall time, and CPU time of all processes together.
+listed, hashed, sniffed, indexed, claimed, decoded in guarded children, written as Parquet,
+balanced, committed table by table, states written. Theirs: two warm processes that take one
+recording after the other, index it, decode it and write the same rows through the same Parquet
+writer; nothing is hashed, guarded, counted or committed. Wall time, and CPU time of all processes
+together.
 
 Below it one large recording, decoded by the tasks of the second stage one after the other and
 two at a time: what splitting one file brings.
@@ -22,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
 import psutil
@@ -137,7 +138,7 @@ class Lakes:
         """Start nothing yet."""
         self._folder = folder
 
-    def __enter__(self) -> Lakes:
+    def __enter__(self) -> Self:
         """Start the server."""
         from contracts.settings import settings_from
         from spark_jobs.server import start_server
@@ -188,7 +189,7 @@ class Plain:
         """Start nothing yet."""
         self._folder = folder
 
-    def __enter__(self) -> Plain:
+    def __enter__(self) -> Self:
         """Make the pool; its processes start with the first work."""
         import multiprocessing
 
