@@ -55,12 +55,12 @@ def balance_of(index: RecordingIndex, counts: Counts) -> Balance:
     unknown = total.lost_unknown or any(finding.lost_messages is None for finding in losing)
     declared = index.messages_declared
     lost: int | None = total.lost
+    miscounted = total.miscounted or any(f.code == "COUNT_MISMATCH" for f in index.findings)
     if unknown:
         lost = None
     elif declared is not None:
         lost = declared - total.written - total.bad
         explained = total.lost + sum(finding.lost_messages or 0 for finding in losing)
-        miscounted = any(finding.code == "COUNT_MISMATCH" for finding in index.findings)
         if lost < total.lost and miscounted:
             lost = total.lost  # more messages than declared: the declaration was wrong
         elif not total.lost <= lost <= explained:
@@ -82,6 +82,8 @@ def balance_of(index: RecordingIndex, counts: Counts) -> Balance:
     if total.bad:
         reasons["BAD_MESSAGES"] = f"{total.bad} messages would not decode"
     flags = {finding.code for finding in index.findings if not finding.loses}
+    if miscounted and "COUNT_MISMATCH" not in reasons:
+        flags.add("COUNT_MISMATCH")
     backward, step_ns = total.steps_back()
     if backward > LIMITS.backward_time_share * (total.written + total.bad):
         what = f"{backward} messages are older than the one before, by up to {step_ns / 1e9:g} s"

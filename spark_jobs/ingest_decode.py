@@ -87,6 +87,8 @@ class Counts:
     """Channel → how its log times run, part by part of the recording."""
     conflicts: dict[int, int] = attrs.field(factory=dict)
     """Channel → offset of the first unit that defines it anew, differently."""
+    miscounted: bool = False
+    """Whether a byte range held another number of messages than the file says it does."""
 
     def add(self, other: Counts) -> None:
         """Take in the counts of other units."""
@@ -94,6 +96,7 @@ class Counts:
         self.bad += other.bad
         self.lost += other.lost
         self.lost_unknown |= other.lost_unknown
+        self.miscounted |= other.miscounted
         for code, (offset, words) in other.quarantined.items():
             self._quarantine(code, offset, words)
         for channel, (written, bad, first, last) in other.channels.items():
@@ -152,6 +155,7 @@ class Counts:
             self.bad += entry.messages_bad
             self.lost += entry.messages_lost or 0
             self.lost_unknown |= entry.messages_lost is None
+            self.miscounted |= entry.reason_code == "COUNT_MISMATCH"
             if entry.is_damaged:
                 self._quarantine(entry.reason_code or "LOST", entry.offset, entry.detail)
 

@@ -88,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             groups.setdefault(good.group, Tally()).add(case)
             files.setdefault(good.name, Tally()).add(case)
             for what in case.verdict.violations:
+                print(f"{good.name} {case.number} [{case.damage}] {what}", file=sys.stderr)
                 broken.setdefault(f"{good.group}: {what.partition(':')[0]}", []).append(case)
         print(files[good.name].row(good.name), file=sys.stderr, flush=True)
     _report(groups, files if chosen.by_file else {}, broken, chosen.seed)

@@ -193,3 +193,5 @@ _KINDS: Mapping[str, Callable[[bytearray, bytes, random.Random], bytearray]] = {
 }
 KINDS = (*_KINDS, "flip", "flip", "number", "number", "byte")
 """Single flips and wrong numbers come more often: they are what checksums and counts are for."""
+MIXING = frozenset({"splice", "graft", "append"})
+"""What may bring whole parts of another file, checksums and all."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import datetime as dt
+import functools
+import os
 import resource
 import time
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ from spark_jobs.balance import Balance, balance_of
 from spark_jobs.index_codec import pack_index, unpack_index
 from spark_jobs.ingest_decode import Counts
 from udfs.decode.context import DecodeContext
+from udfs.decode.messages import RAW_TABLE
 from udfs.decode.recording import index_recording, iter_table_groups, table_of_channel
 from udfs.decode.source import BytesSource
 
@@ -25,10 +28,11 @@ MOST_MEMORY_BYTES = 1 << 30
 _PLACES = {"recording_id", "ingest_date", "unit_offset", "data_offset", "channel_id"}
 """Columns that say where a row stands: damage elsewhere in a file may move it."""
 
+_PEAK: dict[int, int] = {}
 Rows = collections.Counter[tuple[object, ...]]
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False, slots=False)
 class Read:
     """A recording that was decoded to its end, as ingest does it."""
 
@@ -37,7 +41,7 @@ class Read:
     counts: Counts
     balance: Balance
 
-    @property
+    @functools.cached_property
     def rows(self) -> Rows:
         """All rows with how often each occurs."""
         found: Rows = collections.Counter()
@@ -103,9 +107,18 @@ def _decoded(
     return tuple(groups), counts
 
 
-def judge(data: bytes, *, good: Read, definitions: Mapping[str, bytes]) -> Verdict:
-    """Decode a damaged file and check every rule; nothing is raised."""
-    base = _peak_bytes()
+def judge(
+    data: bytes, *, good: Read, definitions: Mapping[str, bytes], is_mixed: bool = False
+) -> Verdict:
+    """Decode a damaged file and check every rule; nothing is raised.
+
+    Args:
+        data: The file.
+        good: What the file was before.
+        definitions: Bus definitions that it is decoded with.
+        is_mixed: Whether parts of another good file, checksums and all, may be in it. Its rows
+            and counts may then be those of the other, as long as anything is said of the file.
+    """
     started = time.perf_counter()
     try:
         found = read(data, definitions)
@@ -117,19 +130,20 @@ def judge(data: bytes, *, good: Read, definitions: Mapping[str, bytes]) -> Verdi
         what = f"raised: {type(error).__name__}: {error}"
         verdict = Verdict("QUARANTINED:WORKER_FAILED", violations=(what[:300],))
     else:
-        verdict = _checked(found, good=good, size=len(data))
-    taken = _peak_bytes() - base
+        verdict = _checked(found, good=good, size=len(data), is_mixed=is_mixed)
+    taken = _newly_taken()
     if taken > MOST_MEMORY_BYTES:
         broken = (*verdict.violations, f"memory: {taken >> 20} MiB")
         verdict = attrs.evolve(verdict, violations=broken)
     return attrs.evolve(verdict, seconds=time.perf_counter() - started, memory_bytes=taken)
 
 
-def _checked(found: Read, *, good: Read, size: int) -> Verdict:
+def _checked(found: Read, *, good: Read, size: int, is_mixed: bool) -> Verdict:
     rows, wanted = found.rows, good.rows
     broken = [*_unbalanced(found), *_untiled(found, size)]
     if found.index.integrity == "CRC":
-        broken += _unsound(found, rows, wanted, total=good.balance.written)
+        if not (is_mixed and _is_told(found, good)):
+            broken += _unsound(found, rows, wanted, total=good.balance.written)
     elif found.index.integrity != "NONE":
         broken.append(f"integrity: {found.index.integrity!r}")
     return Verdict(
@@ -181,13 +195,24 @@ def _untiled(found: Read, size: int) -> list[str]:
     return [] if at == size else [f"tiles: end at {at} of {size}"]
 
 
+def _strange(found: Read, rows: Rows, wanted: Rows) -> list[tuple[object, ...]]:
+    """Rows that the good file does not have.
+
+    A file whose messages stand in no chunk has one checksum for all: if it fails, that is said,
+    and its rows stay. Messages of a topic of which too many are bad are bytes, and that is said.
+    """
+    if any(finding.code == "DATA_CRC" and finding.loses for finding in found.index.findings):
+        return []
+    as_bytes = "TOPIC_QUARANTINED" in found.balance.reason
+    return [row for row in rows if row not in wanted and not (as_bytes and row[0] == RAW_TABLE)]
+
+
 def _unsound(found: Read, rows: Rows, wanted: Rows, *, total: int) -> list[str]:
     """Breaks of what checksums promise: no row that was not there, no loss that is not told."""
     broken = []
-    strange = [row for row in rows if row not in wanted]
-    if strange and not any(finding.code == "DATA_CRC" for finding in found.index.findings):
-        broken.append(f"changed: {len(strange)} rows, such as {strange[0]}"[:300])
     balance = found.balance
+    if strange := _strange(found, rows, wanted):
+        broken.append(f"changed: {len(strange)} rows, such as {strange[0]}"[:300])
     if balance.outcome == "ACCEPTED":
         if missing := (wanted - rows).total():
             broken.append(f"lost: {missing} rows, and the file is ACCEPTED")
@@ -201,14 +226,17 @@ def _unsound(found: Read, rows: Rows, wanted: Rows, *, total: int) -> list[str]:
 
 
 def _keys(table: str, rows: pa.RecordBatch) -> list[tuple[object, ...]]:
-    columns = [[_plain(value) for value in column.to_pylist()] for column in rows.columns]
+    columns = []
+    for column in rows.columns:
+        values = column.to_pylist()
+        is_simple = not (pa.types.is_nested(column.type) or pa.types.is_floating(column.type))
+        columns.append(values if is_simple else map(repr, values))  # NaN equals NaN
     return [(table, *values) for values in zip(*columns, strict=True)]
 
 
-def _plain(value: object) -> object:
-    """Something that can be counted; NaN equals NaN."""
-    return value if isinstance(value, int | str | bytes | None) else repr(value)
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+def _newly_taken() -> int:
+    """Bytes by which the largest memory of this process has grown since it was asked before."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    grown = peak - _PEAK.get(os.getpid(), peak)
+    _PEAK[os.getpid()] = peak
+    return grown

@@ -16,7 +16,7 @@ from pathlib import Path
 import attrs
 
 from spark_jobs.readers import import_readers
-from tests.campaign.damage import damaged
+from tests.campaign.damage import MIXING, damaged
 from tests.campaign.good import Good
 from tests.campaign.judge import Verdict, judge, read
 
@@ -105,9 +105,11 @@ class Campaign:
             gc.freeze()
             good = self.goods[at]
             truth = read(self.contents[at], good.definitions)
+            judge(self.contents[at], good=truth, definitions=good.definitions)  # its base of memory
             for number in numbers:
                 data, damage = self.input_of(at, number)
-                verdict = judge(data, good=truth, definitions=good.definitions)
+                is_mixed = not MIXING.isdisjoint(damage.split("+"))
+                verdict = judge(data, good=truth, definitions=good.definitions, is_mixed=is_mixed)
                 if verdict.violations and self.keep:
                     self._keep(data, at, number)
                 answer = json.dumps({"damage": damage, **attrs.asdict(verdict)}).encode()

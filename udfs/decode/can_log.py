@@ -125,7 +125,6 @@ def index_recording(source: Source) -> RecordingIndex:
         units=tuple(census.units),
         metadata={_STATES: census.states},
         messages_declared=None,
-        integrity=about.integrity,
         findings=about.findings,
         structure=about.structure,
     )
@@ -174,7 +173,6 @@ def iter_table_groups(
 @attrs.frozen
 class _About:
     library: str
-    integrity: str
     findings: tuple[Finding, ...]
     structure: tuple[LedgerEntry, ...] = ()
 
@@ -183,7 +181,7 @@ def _about(source: Source, name: str, census: _Census) -> _About:
     """What the log says of itself."""
     if name == "blf":
         found = _blf().about(source, census.units, census.last)
-        return _About(found.library, found.integrity, found.findings, found.structure)
+        return _About(found.library, found.findings, found.structure)
     findings = []
     if census.last.get("dated"):
         what = "the start is local time of an unknown zone, taken as UTC"
@@ -192,7 +190,7 @@ def _about(source: Source, name: str, census: _Census) -> _About:
         findings.append(Finding("NO_TIME", "the log has no date, its times count from 1970"))
     if bytes(source.read_at(source.size - 1, 1)) != b"\n":
         findings.append(Finding("TRUNCATED", "the last line has no end", source.size))
-    return _About("", "NONE", tuple(findings))
+    return _About("", tuple(findings))
 
 
 def _pieces(source: Source, name: str) -> Iterator[Piece]:

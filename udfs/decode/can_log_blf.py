@@ -58,7 +58,6 @@ class About:
     """What there is to say of a log when all of it was read."""
 
     library: str
-    integrity: str
     findings: tuple[Finding, ...]
     structure: tuple[LedgerEntry, ...]
 
@@ -141,8 +140,7 @@ def about(source: Source, units: Sequence[Unit], last: Mapping[str, str]) -> Abo
     del last
     first = units[0].offset if units else source.size
     structure = (LedgerEntry(0, first, "skipped", "STRUCTURE", "file header"),)
-    every = all(unit.compression == "zlib" for unit in units)
-    return About(header.library, "CRC" if every else "NONE", tuple(findings), structure)
+    return About(header.library, tuple(findings), structure)
 
 
 def _start_ns(parts: Sequence[int]) -> int | None:

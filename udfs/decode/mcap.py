@@ -288,9 +288,11 @@ def _entry(part: _Part, *, is_certain: bool, orphans: int, conflicts: int, bad: 
     claimed = unit.message_count
     declared = found if is_certain and not damage else max(found, claimed or 0)
     lost = declared - found + orphans + conflicts
+    counts = f"{declared if declared > found else claimed} messages declared, {found} found"
     reasons = [
+        ("COUNT_MISMATCH", counts, claimed is not None and found > claimed),
         ("BAD_RECORD", damage, bool(damage)),
-        ("COUNT_MISMATCH", f"{declared} messages declared, {found} found", declared > found),
+        ("COUNT_MISMATCH", counts, declared > found),
         ("SCHEMA_CONFLICT", f"{conflicts} messages behind a changed definition", conflicts > 0),
         ("ORPHAN_MESSAGES", f"{orphans} messages of undefined channels", orphans > 0),
         ("TIME_OUT_OF_RANGE", f"{bad} messages with times beyond int64", bad > 0),

@@ -74,8 +74,10 @@ def check_statistics(source: Source, scan: Scan) -> None:
     missing = _missing(scan, claimed)
     unopened = [i for i, unit in enumerate(scan.units) if unit.message_count is None]
     if len(unopened) == 1 and missing >= 0:
-        scan.units[unopened[0]] = attrs.evolve(scan.units[unopened[0]], message_count=missing)
-        missing = 0
+        unit = scan.units[unopened[0]]
+        counted = max(missing, sum(unit.channel_counts.values()))
+        scan.units[unopened[0]] = attrs.evolve(unit, message_count=counted)
+        missing -= counted
     elif unopened:
         return  # units that do not open hide how many messages each of them holds
     if missing or not _agree(scan, claimed):
@@ -86,7 +88,7 @@ def check_statistics(source: Source, scan: Scan) -> None:
     scan.findings = [_lossless(finding) for finding in scan.findings]
     if missing > 0:
         _attribute(scan, missing)
-    scan.ranges = [_without_loss(entry) for entry in scan.ranges]
+    scan.ranges = [without_loss(entry) for entry in scan.ranges]
 
 
 def _missing(scan: Scan, claimed: rec.Statistics) -> int:
@@ -109,7 +111,6 @@ def _attribute(scan: Scan, missing: int) -> None:
     """Enter the missing messages in the ledger: at the first damaged range of unknown loss."""
     ranges = list(scan.ranges)
     suspects = [i for i, e in enumerate(scan.ranges) if e.messages_lost is None]
-    suspects += [i for i, e in enumerate(scan.ranges) if e.reason_code == "UNKNOWN_RECORD"]
     if suspects:
         entry = ranges[suspects[0]]
         ranges[suspects[0]] = attrs.evolve(entry, messages_declared=missing, messages_lost=missing)
@@ -128,7 +129,7 @@ def _attribute(scan: Scan, missing: int) -> None:
     scan.ranges = ranges
 
 
-def _without_loss(entry: LedgerEntry) -> LedgerEntry:
+def without_loss(entry: LedgerEntry) -> LedgerEntry:
     """The entry, its loss known to be counted elsewhere or nothing."""
     if entry.messages_lost is not None:
         return entry

@@ -18,10 +18,12 @@ from contracts.errors import DecodeError
 from contracts.recording import Finding, LedgerEntry, RecordingIndex, Source
 from udfs.decode import mcap_records as rec
 from udfs.decode.mcap_chunk import is_loose
-from udfs.decode.mcap_counts import check_statistics, inspect_units
+from udfs.decode.mcap_counts import check_statistics, inspect_units, without_loss
 from udfs.decode.mcap_scan import Scan
 from udfs.decode.mcap_summary import read_summary
 from udfs.decode.mcap_walk import walk_data_section
+
+_DATA_OPS = {rec.OP_MESSAGE, rec.OP_CHUNK, rec.OP_MESSAGE_INDEX, rec.OP_ATTACHMENT}
 
 
 def index_file(source: Source) -> RecordingIndex:
@@ -64,12 +66,17 @@ def _check_end(source: Source, scan: Scan) -> int | None:
             finding = Finding("NO_FOOTER", what, source.size, loses=True, lost_messages=None)
             scan.findings.append(finding)
         return None
-    if scan.data_crc and rec.crc_of(source, 0, scan.data_end) != scan.data_crc:
+    if scan.data_crc and rec.crc_of(source, 0, scan.data_end) == scan.data_crc:
+        # As it was written: what is unknown was so to the writer, too.
+        scan.ranges = [
+            without_loss(one) if one.reason_code == "UNKNOWN_RECORD" else one for one in scan.ranges
+        ]
+    elif scan.data_crc:
         # Chunks answer for themselves; loose messages have no other checksum than this one.
         has_loose = any(is_loose(unit) for unit in scan.units)
         what, lost = "the data section differs from its checksum", None if has_loose else 0
         scan.findings.append(Finding("DATA_CRC", what, loses=has_loose, lost_messages=lost))
-    footer_offset = _footer_offset(source, scan.data_end)
+    footer_offset = _footer_offset(source, scan)
     if footer_offset is None:
         what = "the file ends without a footer"
         scan.findings.append(Finding("NO_FOOTER", what, source.size))
@@ -79,14 +86,22 @@ def _check_end(source: Source, scan: Scan) -> int | None:
     return footer_offset
 
 
-def _footer_offset(source: Source, at: int) -> int | None:
-    """File offset of the footer record, if the records from `at` lead to a whole one."""
+def _footer_offset(source: Source, scan: Scan) -> int | None:
+    """File offset of the footer record, if the records from DataEnd lead to a whole one.
+
+    Records of the data section behind its end are not read, and that is said.
+    """
+    at = scan.data_end or 0
     while at + rec.HEAD_BYTES <= source.size:
         head = rec.head_at(source, at)
         if head.end > source.size:
             return None
         if head.op == rec.OP_FOOTER:
             return at if head.length == rec.FOOTER_BYTES else None
+        if head.op in _DATA_OPS:
+            what = f"a record {head.op:#04x} of the data section stands behind its end"
+            scan.findings.append(Finding("BAD_RECORD", what, at, loses=True, lost_messages=None))
+            return None
         at = head.end
     return None
 
@@ -95,7 +110,8 @@ def _index_of(source: Source, scan: Scan) -> RecordingIndex:
     claimed = scan.statistics.channel_counts if scan.statistics else None
     starts = [unit.start_ns for unit in scan.units if unit.start_ns is not None]
     ends = [unit.end_ns for unit in scan.units if unit.end_ns is not None]
-    has_crc = scan.chunk_crcs == {True} or (not scan.chunk_crcs and scan.data_crc != 0)
+    loose = any(is_loose(unit) for unit in scan.units) or not scan.units
+    has_crc = False not in scan.chunk_crcs and (scan.data_crc != 0 or not loose)
     return RecordingIndex(
         format="mcap",
         profile=scan.profile,

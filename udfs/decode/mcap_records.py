@@ -14,11 +14,13 @@ from isal.isal_zlib import crc32
 from contracts.errors import DecodeError
 from contracts.ids import schema_hash
 from contracts.recording import Attachment, Channel, Schema, Source
+from udfs.decode.compression import COMPRESSIONS
 
 MAGIC = b"\x89MCAP0\r\n"
 HEAD_BYTES = 9
 MESSAGE_HEAD_BYTES = 22
 FOOTER_BYTES = 20
+DATA_END_BYTES = 4
 
 OP_HEADER = 0x01
 OP_FOOTER = 0x02
@@ -198,6 +200,21 @@ def chunk_head_at(source: Source, offset: int) -> ChunkHead:
     head = head_at(source, offset)
     if head.op != OP_CHUNK:
         raise DecodeError(f"record {head.op:#04x} is no chunk", code="BAD_RECORD", offset=offset)
+    return _chunk_head(source, head)
+
+
+def holds_chunk(source: Source, head: Head) -> bool:
+    """Whether the content of a record of any kind is that of a chunk, to its last byte."""
+    try:
+        chunk = _chunk_head(source, head)
+    except DecodeError:
+        return False
+    is_known = chunk.compression in COMPRESSIONS
+    return is_known and chunk.data_offset + chunk.data_length == head.end
+
+
+def _chunk_head(source: Source, head: Head) -> ChunkHead:
+    offset = head.offset
     look = min(head.length, 512, source.size - head.content_offset)
     fields = Fields(source.read_at(head.content_offset, look), offset=offset)
     start_ns, end_ns, size, crc = fields.numbers(_CHUNK)

@@ -103,6 +103,9 @@ def _take(source: Source, scan: Scan, head: rec.Head, loose: list[rec.Head]) -> 
         name, pairs = rec.parse_metadata(rec.content_of(source, head))
         scan.metadata.setdefault(name, {}).update(pairs)
     elif head.op == rec.OP_DATA_END:
+        if head.length != rec.DATA_END_BYTES:  # one changed bit makes it of a message index
+            what = f"a DataEnd of {head.length} bytes"
+            raise DecodeError(what, code="BAD_RECORD", offset=head.offset)
         scan.data_crc = rec.parse_data_end(rec.content_of(source, head))
         scan.data_end = head.offset
     elif head.op in _SUMMARY_OPS:
@@ -111,12 +114,28 @@ def _take(source: Source, scan: Scan, head: rec.Head, loose: list[rec.Head]) -> 
         )
     elif head.op == 0:
         raise DecodeError("a record of kind 0x00", code="BAD_RECORD", offset=head.offset)
-    elif head.op < rec.FIRST_PRIVATE_OP:
-        what = f"record of unknown kind {head.op:#04x}"
-        scan.ranges.append(
-            LedgerEntry(head.offset, head.end - head.offset, "quarantined", "UNKNOWN_RECORD", what)
-        )
+    elif head.op < rec.FIRST_PRIVATE_OP or rec.holds_chunk(source, head):
+        _add_unknown(scan, head)
     return head.end
+
+
+def _add_unknown(scan: Scan, head: rec.Head) -> None:
+    """Quarantine a record of a kind that the specification does not have, or a chunk in disguise.
+
+    One changed bit makes it of a chunk: unless a checksum or the statistics of the file say that
+    nothing is missing, nobody knows what was in it.
+    """
+    scan.ranges.append(
+        LedgerEntry(
+            head.offset,
+            head.end - head.offset,
+            "quarantined",
+            "UNKNOWN_RECORD",
+            f"record of unknown kind {head.op:#04x}",
+            messages_declared=None,
+            messages_lost=None,
+        )
+    )
 
 
 def _add_chunk(source: Source, scan: Scan, head: rec.Head) -> int:

@@ -128,6 +128,8 @@ def _ledger_entry(
     elif declared is not None and declared > found:
         reason, detail = "COUNT_MISMATCH", f"{declared} messages declared, {found} found"
         lost = orphans + declared - found
+    elif declared is not None and declared < found:
+        reason, detail = "COUNT_MISMATCH", f"{declared} messages declared, {found} found"
     elif orphans:
         reason, detail = "ORPHAN_MESSAGES", f"{orphans} messages of undefined connections"
     return LedgerEntry(

@@ -271,6 +271,8 @@ def _single(field: FieldDescriptor, parents: Sequence[str]) -> tuple[pa.DataType
 
 
 def _map(entry: Descriptor, parents: Sequence[str]) -> tuple[pa.DataType, Convert]:
+    if not {"key", "value"} <= set(entry.fields_by_name):
+        raise UnsupportedFormatError(f"{entry.full_name} is a map without key or value")
     key, _ = _single(entry.fields_by_name["key"], parents)
     value, convert = _single(entry.fields_by_name["value"], parents)
 
