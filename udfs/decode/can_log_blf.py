@@ -1,5 +1,8 @@
 """Vector BLF logs: containers of objects, of which an object may begin in one and end in the next.
 
+The checksums of zlib cover the objects, but not the start of the log from which all their times
+count: its integrity is NONE, like that of the logs in text.
+
 Source: Vector BLF as read by python-can 4.6 (`can/io/blf.py`), vblf and Technica's vector_blf
 """
 
@@ -144,7 +147,10 @@ def about(source: Source, units: Sequence[Unit], last: Mapping[str, str]) -> Abo
 
 
 def _start_ns(parts: Sequence[int]) -> int | None:
-    """A SYSTEMTIME (year, month, weekday, day, hour, minute, second, ms), taken as UTC."""
+    """A SYSTEMTIME (year, month, weekday, day, hour, minute, second, ms), taken as UTC.
+
+    None where it is no date, or one from which not every time of an object fits 64 bits.
+    """
     year, month, _, day, hour, minute, second, millisecond = parts
     try:
         moment = dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.UTC)
@@ -152,7 +158,8 @@ def _start_ns(parts: Sequence[int]) -> int | None:
         return None
     epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
     seconds = (moment - epoch) // dt.timedelta(seconds=1)
-    return seconds * 1_000_000_000 + millisecond * 1_000_000
+    start_ns = seconds * 1_000_000_000 + millisecond * 1_000_000
+    return start_ns if abs(start_ns) < _LIMIT_NS else None
 
 
 def _containers(source: Source, offset: int, end: int | None = None) -> Iterator[_Container]:
