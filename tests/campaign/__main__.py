@@ -18,7 +18,7 @@ from pathlib import Path
 import attrs
 
 from tests.campaign.good import good_files
-from tests.campaign.run import Campaign, Case
+from tests.campaign.run import BATCH, Campaign, Case
 from udfs.native import library
 
 SEED = 4
@@ -40,7 +40,7 @@ class Tally:
         verdict = case.verdict
         self.inputs += 1
         self.outcomes[verdict.outcome.partition(":")[0]] += 1
-        self.unseen += verdict.is_changed and not verdict.is_told
+        self.unseen += verdict.is_unseen
         self.violations += bool(verdict.violations)
         self.slowest_s = max(self.slowest_s, verdict.seconds)
         self.memory_bytes = max(self.memory_bytes, verdict.memory_bytes)
@@ -68,29 +68,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--case", type=int, help="only this input of each")
     parser.add_argument("--keep", type=Path, help="folder for inputs that violate a rule")
     parser.add_argument("--kernels", help="another build of the native kernels, as with sanitisers")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop behind these")
     parser.add_argument("--by-file", action="store_true", help="a row for each good file, too")
     chosen = parser.parse_args(arguments)
     if chosen.kernels:
         library.LIBRARY = Path(chosen.kernels)
         ctypes.CDLL(chosen.kernels)
-    goods = [good for good in good_files() if not chosen.file or chosen.file in good.name]
     campaign = Campaign.of(good_files(), seed=chosen.seed, keep=chosen.keep)
+    places = [
+        at for at, good in enumerate(campaign.goods) if not chosen.file or chosen.file in good.name
+    ]
     groups: dict[str, Tally] = {}
     files: dict[str, Tally] = {}
     broken: dict[str, list[Case]] = {}
     started = time.monotonic()
-    each = -(-chosen.inputs // len(goods))
+    each = -(-chosen.inputs // len(places))
     numbers = range(each) if chosen.case is None else range(chosen.case, chosen.case + 1)
-    for at, good in enumerate(campaign.goods):
-        if not any(good.name == one.name for one in goods):
-            continue
-        for case in campaign.run(at, numbers):
-            groups.setdefault(good.group, Tally()).add(case)
-            files.setdefault(good.name, Tally()).add(case)
-            for what in case.verdict.violations:
-                print(f"{good.name} {case.number} [{case.damage}] {what}", file=sys.stderr)
-                broken.setdefault(f"{good.group}: {what.partition(':')[0]}", []).append(case)
-        print(files[good.name].row(good.name), file=sys.stderr, flush=True)
+    while numbers and time.monotonic() - started < chosen.minutes * 60:
+        for at in places:  # in turns, so that files are damaged equally often whenever it stops
+            good = campaign.goods[at]
+            for case in campaign.run(at, numbers[:BATCH]):
+                groups.setdefault(good.group, Tally()).add(case)
+                files.setdefault(good.name, Tally()).add(case)
+                for what in case.verdict.violations:
+                    print(f"{good.name} {case.number} [{case.damage}] {what}", file=sys.stderr)
+                    broken.setdefault(f"{good.group}: {what.partition(':')[0]}", []).append(case)
+        numbers = numbers[BATCH:]
+        print(f"{len(numbers)} inputs of each file to go", file=sys.stderr, flush=True)
     _report(groups, files if chosen.by_file else {}, broken, chosen.seed)
     print(f"\n{time.monotonic() - started:.0f} s, seed {chosen.seed}")
     return 1 if broken else 0

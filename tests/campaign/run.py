@@ -51,7 +51,7 @@ class Campaign:
         return cls(goods, [good.make() for good in goods], seed, keep)
 
     def input_of(self, at: int, number: int) -> tuple[bytes, str]:
-        """A damaged copy of a good file, and what was done."""
+        """A damaged copy of a good file, and what was done; never another good file as it is."""
         good = self.goods[at]
         chance = random.Random(f"{self.seed}/{good.name}/{number}")  # noqa: S311
         family = [
@@ -59,7 +59,10 @@ class Campaign:
             for one, data in zip(self.goods, self.contents, strict=True)
             if one.group == good.group
         ]
-        return damaged(self.contents[at], other=chance.choice(family), chance=chance)
+        while True:
+            found, damage = damaged(self.contents[at], other=chance.choice(family), chance=chance)
+            if found not in family or found == self.contents[at]:
+                return found, damage
 
     def run(self, at: int, numbers: range) -> Iterator[Case]:
         """Judge some inputs of a good file, in a child for each batch of them."""
