@@ -144,3 +144,13 @@ def test_declaration_known_to_be_wrong_does_not_refuse_good_rows():
     """More messages than declared, with a COUNT_MISMATCH finding, keeps all of them."""
     found = balance_of(index_of(10, [Finding("COUNT_MISMATCH", "x")]), counts_of(12))
     assert (found.outcome, found.written, found.lost) == ("ACCEPTED", 12, 0)
+
+
+def test_range_that_holds_more_than_it_declares_does_not_refuse_good_rows():
+    """A unit that says COUNT_MISMATCH of itself explains more messages than the file declares."""
+    counts = Counts()
+    entry = LedgerEntry(0, 1, "decoded", "COUNT_MISMATCH", "10 declared, 12 found", 12, 12)
+    counts.add_ledger([entry])
+    found = balance_of(index_of(10), counts)
+    assert (found.outcome, found.written, found.lost) == ("ACCEPTED", 12, 0)
+    assert found.flags == ("COUNT_MISMATCH",)

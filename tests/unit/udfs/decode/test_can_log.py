@@ -317,6 +317,25 @@ def test_blf_never_changes_silently(tmp_path):
         assert told or outcome.rows() == whole.rows(), (at, bit)
 
 
+@pytest.mark.parametrize("year", [1601, 2300, 65535])
+def test_blf_date_beyond_64_bits(tmp_path, year):
+    """A start from which no time fits 64 bits is none; the rows stay, and it is said."""
+    data = bytearray(written(tmp_path, "blf", messages(50, form="blf")))
+    fields = list(can_log_blf._FILE_HEADER.unpack(data[: can_log_blf._FILE_HEADER.size]))
+    fields[14] = year
+    data[: can_log_blf._FILE_HEADER.size] = can_log_blf._FILE_HEADER.pack(*fields)
+    outcome = decoded(bytes(data))
+    assert len(outcome.rows()) == 50
+    assert "NO_TIME" in {finding.code for finding in outcome.index.findings}
+
+
+def test_no_log_claims_a_checksum(tmp_path):
+    """Fault 9: no format of logs covers the start that its times count from: integrity NONE."""
+    for form in FORMS:
+        data = written(tmp_path, form, messages(5, form=form))
+        assert index_recording(BytesSource(data)).integrity == "NONE"
+
+
 def test_blf_bomb():
     """A container that declares far more than it holds is refused before it is inflated."""
     body = zlib.compress(bytes(64 << 20), 9)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import zlib
 from pathlib import Path
 
 import attrs
@@ -615,6 +616,68 @@ def test_private_and_future_records_between_chunks_are_passed_over():
     account = account_of(data)
     assert account.numbers == [0, 1, 2, 3]
     assert account.codes == set()
+
+
+@pytest.mark.parametrize("op", [0x16, 0x86])
+@pytest.mark.parametrize("summary", [True, False])
+def test_8_a_chunk_that_hides_as_another_record_is_a_loss(op, summary):
+    """Fault 8: one bit makes a chunk of unknown or private kind: lost, as many as are known to be.
+
+    Only the statistics say how many; without them, that it is unknown is said.
+    """
+    options = {} if summary else {"index_types": IndexType.NONE, "use_statistics": False}
+    data = mcap_bytes(enable_data_crcs=not summary, **options)
+    chunk = index_recording(BytesSource(data)).units[2]
+    rows = len(account_of(data, units=[chunk]).rows)
+    account = account_of(changed(data, chunk.offset, bytes([op])))
+    assert len(account.numbers) == 1000 - rows
+    assert account.lost == (rows if summary else None)
+    assert "UNKNOWN_RECORD" in account.codes
+
+
+def test_a_record_of_unknown_kind_that_the_checksum_covers_is_no_loss():
+    """Where the data section holds to its checksum, what is unknown was written so."""
+    body = MAGIC + record(1, text("") + text("by hand")) + chunk_record(DEFINED + numbered(4))
+    body += record(0x40, b"of a later version")
+    end = record(15, struct.pack("<I", zlib.crc32(body)))
+    account = account_of(body + end + record(2, struct.pack("<QQI", 0, 0, 0)) + MAGIC)
+    assert account.numbers == [0, 1, 2, 3]
+    assert account.lost == 0
+
+
+def test_8_a_data_end_that_was_a_message_index_does_not_end_the_file():
+    """One bit makes DataEnd of a message index: its length gives it away, and nothing is lost."""
+    data = mcap_bytes()
+    index = offsets_of(data, 7)[1]
+    account = account_of(changed(data, index, b"\x0f"))
+    assert account.numbers == list(range(1000))
+    assert account.codes == {"BAD_RECORD"}
+
+
+def test_records_behind_the_end_of_the_data_section_are_a_loss():
+    """A DataEnd in the middle of the data: what stands behind it is not read, and that is said."""
+    end = record(15, bytes(4))
+    data = file_of(chunk_record(DEFINED + numbered(4)), end, chunk_record(numbered(4, start=4)))
+    account = account_of(data)
+    assert account.numbers == [0, 1, 2, 3]
+    (finding,) = (one for one in account.index.findings if one.code == "BAD_RECORD")
+    assert (finding.loses, finding.lost_messages) == (True, None)
+
+
+def test_messages_outside_of_chunks_have_no_checksum_of_theirs():
+    """Chunks with a CRC beside loose messages without one: not all is covered, so NONE."""
+    data = file_of(chunk_record(DEFINED + numbered(4)), numbered(4, start=4))
+    assert account_of(data).index.integrity == "NONE"
+    assert account_of(file_of(chunk_record(DEFINED + numbered(4)))).index.integrity == "CRC"
+
+
+def test_an_index_that_claims_too_few_is_told_with_the_rows():
+    """Without checksums, messages beyond those that a chunk's index claims are kept, and said."""
+    index = record(7, struct.pack("<H", 1) + text(struct.pack("<QQ", 1004, 0)))
+    more = chunk_record(numbered(4, start=4), crc=0)
+    account = account_of(file_of(chunk_record(DEFINED + numbered(4), crc=0), more, index))
+    assert account.numbers == list(range(8))
+    assert account.codes == {"COUNT_MISMATCH"}
 
 
 def test_any_truncation_and_any_tail_of_garbage_is_survived():

@@ -289,6 +289,7 @@ def test_an_index_that_leaves_a_message_out_is_not_believed(make_bag):
     del data[entries : entries + 12]
     account = account_of(unindexed_after_edit(bytes(data)))
     assert values(account) == list(range(400))
+    assert account.codes == {"NO_INDEX", "COUNT_MISMATCH"}
 
 
 def unindexed_after_edit(data: bytes) -> bytes:

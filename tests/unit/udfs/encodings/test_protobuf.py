@@ -188,3 +188,12 @@ def plain(message: Any) -> dict[str, Any]:
         else:
             row[field.name] = plain(value) if message.HasField(field.name) else None
     return row
+
+
+def test_a_map_without_values_has_no_decoder():
+    """Fault 16: a damaged definition whose map entry lacks a field leaves the messages raw."""
+    files = file_set()
+    (entry,) = (one for one in files.file[0].message_type[0].nested_type if one.options.map_entry)
+    entry.field[1].name = "valve"
+    with pytest.raises(UnsupportedFormatError, match="map"):
+        protobuf_decoder(schema_of("test.All", files.SerializeToString(), "protobuf"))
