@@ -290,7 +290,7 @@ def _entry(part: _Part, *, is_certain: bool, orphans: int, conflicts: int, bad: 
     lost = declared - found + orphans + conflicts
     counts = f"{declared if declared > found else claimed} messages declared, {found} found"
     reasons = [
-        ("COUNT_MISMATCH", counts, claimed is not None and found > claimed),
+        ("COUNT_MISMATCH", counts, not is_certain and found > (claimed or found)),
         ("BAD_RECORD", damage, bool(damage)),
         ("COUNT_MISMATCH", counts, declared > found),
         ("SCHEMA_CONFLICT", f"{conflicts} messages behind a changed definition", conflicts > 0),
