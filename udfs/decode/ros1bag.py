@@ -75,7 +75,7 @@ def read_units(source: Source, unit_offsets: Sequence[int]) -> Iterator[tuple[in
         DecodeError: No chunk is there, or it is damaged before its end.
     """
     for offset in unit_offsets:
-        chunk = rec.chunk_at(source, offset)
+        chunk = rec.chunk_at(source, offset, with_index=False)
         data, _ = load_chunk(source, chunk, np.empty(chunk.size, np.uint8))
         yield offset, data.data
 
@@ -91,15 +91,15 @@ def _read_group(
 ) -> MessageGroup:
     found: list[ChunkMessages] = []
     pointers = []
-    ledger = []
+    damages = []
     at = 0
     for unit in units:
         # Remote: one request for the unit, and for the look at the record behind it.
         source.read_at(unit.offset, min(unit.length + 512, source.size - unit.offset))
-        chunk = rec.chunk_at(source, unit.offset)
+        chunk = rec.chunk_at(source, unit.offset, with_index=False)
         data, damage = load_chunk(source, chunk, arena[at:])
-        messages = chunk_messages(data, chunk.offsets)
-        ledger.append(_ledger_entry(unit, messages, damage or messages.damage, known))
+        messages = chunk_messages(data)
+        damages.append(damage or messages.damage)
         in_file = chunk.in_file
         pointers.append(
             (
@@ -110,15 +110,23 @@ def _read_group(
         found.append(attrs.evolve(messages, starts=messages.starts + at))
         at += chunk.size
     batches = _batches(units, found, pointers, arena, wanted=wanted, bases=bases)
+    ledger = map(_ledger_entry, units, _counts(found, known), damages)
     return MessageGroup(tuple(batches), tuple(ledger))
 
 
-def _ledger_entry(
-    unit: Unit, messages: ChunkMessages, damage: str, known: Collection[int]
-) -> LedgerEntry:
+def _counts(found: Sequence[ChunkMessages], known: Collection[int]) -> Iterator[tuple[int, int]]:
+    """Messages of each unit, and how many of them name a connection that is not defined."""
+    is_orphan = ~np.isin(np.concatenate([part.connection for part in found]), list(known))
+    at = 0
+    for part in found:
+        count = len(part.connection)
+        yield count, int(np.count_nonzero(is_orphan[at : at + count]))
+        at += count
+
+
+def _ledger_entry(unit: Unit, counts: tuple[int, int], damage: str) -> LedgerEntry:
     """What a unit owes and what it gave."""
-    found = len(messages.starts)
-    orphans = int(np.count_nonzero(~np.isin(messages.connection, list(known))))
+    found, orphans = counts
     declared = unit.message_count
     reason, detail = "", ""
     lost: int | None = orphans

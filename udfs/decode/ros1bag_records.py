@@ -128,9 +128,7 @@ class Chunk:
         compression: none, bz2, lz4 or what else the record says.
         size: Uncompressed bytes that it declares.
         is_whole: Whether the file holds all the data that it declares.
-        offsets: (N,) int64 positions in the uncompressed data of the messages that its index
-            records name; None where it has none.
-        times_ns: (N,) int64 log times of the same.
+        times_ns: (N,) int64 log times that its index records give; None where it has none.
         counts: Messages by connection, by the same.
     """
 
@@ -141,7 +139,6 @@ class Chunk:
     compression: str
     size: int
     is_whole: bool = True
-    offsets: Int64Array | None = None
     times_ns: Int64Array | None = None
     counts: Mapping[int, int] = attrs.field(factory=dict)
 
@@ -151,8 +148,13 @@ class Chunk:
         return self.data_offset if self.compression == "none" else -1
 
 
-def chunk_at(source: Source, offset: int) -> Chunk:
+def chunk_at(source: Source, offset: int, *, with_index: bool = True) -> Chunk:
     """Read the head of the chunk at `offset`, and the index records behind it.
+
+    Args:
+        source: The bag.
+        offset: Where the chunk record is, or the first of a run of messages.
+        with_index: Whether to read the index records, and not end at the chunk's own data.
 
     Raises:
         DecodeError: TRUNCATED or BAD_RECORD, there is no chunk at `offset`.
@@ -166,7 +168,7 @@ def chunk_at(source: Source, offset: int) -> Chunk:
     check_unit_size(record.data_length, declared=size, offset=offset)
     entries, counts = list[memoryview](), dict[int, int]()
     end = min(record.end, source.size)
-    while (entry := _index_record(source, end)) is not None:
+    while with_index and (entry := _index_record(source, end)) is not None:
         entries.append(source.read_at(entry.data_offset, entry.data_length))
         conn = entry.number(b"conn")
         counts[conn] = counts.get(conn, 0) + entry.number(b"count")
@@ -181,7 +183,6 @@ def chunk_at(source: Source, offset: int) -> Chunk:
         compression=record.fields.get(b"compression", b"none").decode("ascii", "backslashreplace"),
         size=size,
         is_whole=record.end <= source.size,
-        offsets=rows["offset"].astype(np.int64) if entries else None,
         times_ns=times if entries else None,
         counts=counts,
     )

@@ -201,7 +201,7 @@ def _add_unit(scan: _Scan, chunk: rec.Chunk) -> None:
             uncompressed_size=chunk.size,
             start_ns=int(times.min()) if times is not None and len(times) else None,
             end_ns=int(times.max()) if times is not None and len(times) else None,
-            message_count=sum(chunk.counts.values()) if chunk.offsets is not None else None,
+            message_count=sum(chunk.counts.values()) if times is not None else None,
             channel_counts=dict(chunk.counts),
         )
     )
@@ -271,7 +271,7 @@ def _inspect_chunks(source: Source, scan: _Scan) -> None:
         for fields, header in connection_records(data):
             _add_connection(scan, fields, header, offset=unit.offset)
         if unit.message_count is None:
-            found = chunk_messages(data, None)
+            found = chunk_messages(data)
             scan.units[position] = _unit_with_messages(unit, found, is_whole=chunk.is_whole)
 
 

@@ -34,7 +34,7 @@ from contracts.recording import (
 )
 from udfs.decode.compression import decompress_into
 from udfs.decode.limits import FIRST_BYTES, GROUP_BYTES, check_unit_size
-from udfs.decode.rosbag2_pages import Cells, joined_cells
+from udfs.decode.rosbag2_pages import Cells
 from udfs.decode.rosbag2_store import Definition, Rows, Store, Topic
 from udfs.decode.units import iter_unit_groups, rows_by_channel, sequence_bases
 
@@ -297,24 +297,30 @@ def _read_plain(
     ledger: list[LedgerEntry] = []
     for unit in units:
         found = pages.rows_from(unit.offset, count=unit.length)
-        if found is None or pages.begins_with(found, _ZSTD_MAGIC).any():
+        if found is None or found.zstd:
             return None
         orphans = int(np.count_nonzero(~np.isin(found.topic, list(topics))))
         ledger.append(_ledger_entry(unit, found=len(found), orphans=orphans, bad=0))
         parts.append(found)
-    cells = joined_cells(parts)
-    if cells is None:
-        return None
     batches = []
-    for channel, rows in rows_by_channel(cells.topic):
+    for channel, rows in _cells_by_channel(parts):
         if channel in wanted:
-            chosen = cells.where(rows)
-            located = pages.payloads(chosen)
+            located = pages.payloads(rows)
             if located is None:
                 return None
             base = _base(channel, units, bases)
-            batches.append(_batch(channel, *located, chosen, base))
+            batches.append(_batch(channel, *located, rows, base))
     return MessageGroup(tuple(batches), tuple(ledger))
+
+
+def _cells_by_channel(parts: Sequence[Cells]) -> Iterator[tuple[int, Cells]]:
+    """Yield each topic id that occurs, with its rows in their order."""
+    if not parts:
+        return
+    columns = [np.concatenate(same) for same in zip(*(one.arrays() for one in parts), strict=True)]
+    cells = Cells.of(columns)
+    for channel, rows in rows_by_channel(cells.topic):
+        yield channel, cells.where(rows)
 
 
 def _base(channel: int, units: Sequence[Unit], bases: Mapping[int, Mapping[int, int]]) -> int:

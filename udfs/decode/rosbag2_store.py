@@ -22,6 +22,7 @@ import numpy.typing as npt
 from contracts.errors import DecodeError
 from contracts.recording import Int64Array, Source
 from udfs.decode.rosbag2_pages import COLUMNS, Pages
+from udfs.decode.source import MappedSource
 
 _ROWS_AT_A_TIME = 50_000
 _HEADER_BYTES = 100
@@ -109,7 +110,7 @@ class Store:
                 table: {row[1] for row in self._db.execute(f"PRAGMA table_info({table})")}
                 for table in ("topics", "messages", "message_definitions", "schema", "metadata")
             }
-            self.pages = self._sound_pages()
+            self.pages = self._sound_pages(source)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             self.__exit__()
             code = "NOT_A_DATABASE" if "not a database" in str(error) else "DB_MALFORMED"
@@ -125,8 +126,12 @@ class Store:
         if self._padded:
             Path(self._padded).unlink(missing_ok=True)
 
-    def _sound_pages(self) -> Pages | None:
-        """The pages of `messages` where the table is as recorders make it and nothing is cut."""
+    def _sound_pages(self, source: Source) -> Pages | None:
+        """The pages of `messages` where the table is as recorders make it and nothing is cut.
+
+        They are read from the mapping of the source where there is one: to map a file again costs
+        a fault of the system for each page again, as much as its rows take to read.
+        """
         found = self._db.execute("SELECT name, type, pk FROM pragma_table_info('messages')")
         names = [(name, kind if pk else "", pk) for name, kind, pk in found]
         wanted = [
@@ -137,7 +142,10 @@ class Store:
         where = "name = 'messages' AND type = 'table' AND sql NOT LIKE '%WITHOUT%'"
         root = self._db.execute(f"SELECT rootpage FROM sqlite_master WHERE {where}").fetchone()  # noqa: S608
         with contextlib.suppress(ValueError):
-            return Pages(self._path, root=root[0]) if root else None
+            if root:
+                own = source if isinstance(source, MappedSource) else None
+                mapped = own or MappedSource(Path(self._path), uri=source.uri)
+                return Pages(mapped.read_at(0, mapped.size), root=root[0])
         return None
 
     def wal_bytes(self) -> int:

@@ -55,7 +55,10 @@ def rows_by_channel(channel_of_row: Int64Array) -> Iterator[tuple[int, Int64Arra
     """Yield each channel that occurs, with its rows in their order."""
     if not len(channel_of_row):
         return
-    order = np.argsort(channel_of_row, kind="stable")
+    # NumPy sorts 16 bits by counting, in a fifth of the time.
+    is_small = channel_of_row.min() >= 0 and channel_of_row.max() <= np.iinfo(np.uint16).max
+    key = channel_of_row.astype(np.uint16) if is_small else channel_of_row
+    order = np.argsort(key, kind="stable")
     ids = channel_of_row[order]
     firsts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
     yield from zip(ids[firsts].tolist(), np.split(order, firsts[1:]), strict=True)
