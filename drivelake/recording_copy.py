@@ -18,6 +18,7 @@ from rosbags.rosbag1 import Writer as BagFileWriter
 from contracts.errors import ContractViolation
 from contracts.recording import MessageGroup, RecordingIndex
 from drivelake.recording_json import write_json
+from udfs.decode.packed import unpacked
 from udfs.decode.reading import Account, iter_rows
 from udfs.decode.recording import (
     has_messages,
@@ -229,7 +230,7 @@ class _McapFile:
         }
         for one in index.attachments if index.format == "mcap" else ():
             if one.length <= MAX_ATTACHMENT_BYTES:
-                data = bytes(source.read_at(one.offset, one.length))
+                data = bytes(unpacked(source).read_at(one.offset, one.length))
                 time = one.log_time_ns or 0
                 writer.add_attachment(time, time, one.name, one.media_type, data)
         for name, pairs in index.metadata.items():

@@ -23,6 +23,7 @@ from spark_jobs.balance import balance_of
 from spark_jobs.ingest_decode import Counts
 from udfs.decode import ros1bag_quick
 from udfs.decode.context import DecodeContext
+from udfs.decode.packed import unpacked
 from udfs.decode.recording import (
     has_messages,
     index_recording,
@@ -278,7 +279,7 @@ def _with_sizes(source: OpenSource, index: RecordingIndex) -> RecordingIndex:
         return index
     if all(unit.uncompressed_size is not None for unit in index.units):
         return index
-    return attrs.evolve(index, units=tuple(ros1bag_quick.sized(source, index.units)))
+    return attrs.evolve(index, units=tuple(ros1bag_quick.sized(unpacked(source), index.units)))
 
 
 def _channel(

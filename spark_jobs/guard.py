@@ -12,6 +12,7 @@ import resource
 import select
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -76,10 +77,24 @@ def guarded(work: Callable[[], bytes], *, bounds: Bounds, attempts: int = 1) -> 
             if error.code != "WORKER_CRASH":
                 raise
         attempts -= 1
+    with tempfile.TemporaryDirectory(prefix="drivelake-") as folder:
+        answer = _forked(work, bounds, folder)
+    status, answer = answer[:1], answer[1:]
+    if status == _OK:
+        return answer
+    text = answer.decode("utf-8", "replace")
+    if status == _MACHINE:
+        raise OSError(text)
+    raise DecodeError(text.strip().splitlines()[-1], code="WORKER_FAILED")
+
+
+def _forked(work: Callable[[], bytes], bounds: Bounds, folder: str) -> bytes:
+    """What the child wrote before it ended well; its temporary files go with `folder`."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
+        tempfile.tempdir = folder
         _be_the_child(work, writing, bounds)
     os.close(writing)
     try:
@@ -91,13 +106,7 @@ def guarded(work: Callable[[], bytes], *, bounds: Bounds, attempts: int = 1) -> 
     finally:
         os.close(reading)
     _check_exit(os.waitpid(child, 0)[1], bounds)
-    status, answer = answer[:1], answer[1:]
-    if status == _OK:
-        return answer
-    text = answer.decode("utf-8", "replace")
-    if status == _MACHINE:
-        raise OSError(text)
-    raise DecodeError(text.strip().splitlines()[-1], code="WORKER_FAILED")
+    return answer
 
 
 def _be_the_child(work: Callable[[], bytes], writing: int, bounds: Bounds) -> None:

@@ -200,6 +200,8 @@ class Batch:
         units = index.units
         even = row["size_bytes"] // max(len(units), 1)
         in_bytes = found.format != "rosbag2_db3"  # there a unit's length counts rows
+        # Each task would unpack what is packed as a whole anew: one task takes it.
+        is_packed = any(finding.code == "PACKED" for finding in index.findings)
         return Claimed(
             recording_id=row["recording_id"],
             uri=row["uri"],
@@ -207,7 +209,9 @@ class Batch:
             index=found.index
             if told
             else pack_index(attrs.evolve(index, conflicts=known.conflicts)),
-            units=tuple((unit.index, unit.length if in_bytes else even) for unit in units),
+            units=()
+            if is_packed
+            else tuple((unit.index, unit.length if in_bytes else even) for unit in units),
             quarantined=known.quarantined,
         )
 

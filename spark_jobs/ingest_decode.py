@@ -37,7 +37,8 @@ _BAD = TABLES["bronze.bad_messages"].schema
 class Claimed:
     """A recording of the batch, ready to be decoded.
 
-    `units` are (ordinal, bytes) of its split units; `quarantined` the channels that stay bytes.
+    `units` are (ordinal, bytes) of its split units, none where one task takes all of it;
+    `quarantined` the channels that stay bytes.
     """
 
     recording_id: str
@@ -247,13 +248,13 @@ def decode_recordings(
 
 def split_tasks(recordings: Sequence[Claimed]) -> list[list[tuple[Claimed, list[int] | None]]]:
     """Deal recordings, whole (None) or as lists of unit ordinals, to tasks of about 64 MB."""
-    small = [item for item in recordings if item.size_bytes <= TASK_BYTES]
+    small = [item for item in recordings if item.size_bytes <= TASK_BYTES or not item.units]
     tasks: list[list[tuple[Claimed, list[int] | None]]] = [
         [(small[i], None) for i in task]
         for task in pack([r.size_bytes for r in small], limit=TASK_BYTES, at_most=TASK_RECORDINGS)
     ]
     for item in recordings:
-        if item.size_bytes > TASK_BYTES:
+        if item.size_bytes > TASK_BYTES and item.units:
             weights = [weight for _, weight in item.units]
             split = pack(weights, limit=TASK_BYTES, at_most=max(len(weights), 1))
             tasks += [[(item, [item.units[i][0] for i in task])] for task in split]

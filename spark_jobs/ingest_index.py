@@ -154,6 +154,7 @@ def _hashed(uri: str, storage_options: Mapping[str, str]) -> dict[str, Any]:
 
 def _index_one(uri: str, storage_options: Mapping[str, str]) -> dict[str, Any]:
     """Hash, sniff and index; what is wrong with the bytes becomes a fault, never an exception."""
+    from udfs.decode.packed import unpacked
     from udfs.decode.recording import index_recording, table_of_channel
     from udfs.decode.sniff import sniff
     from udfs.decode.source import open_source, sha256_of
@@ -166,7 +167,7 @@ def _index_one(uri: str, storage_options: Mapping[str, str]) -> dict[str, Any]:
     with source:
         found = {"uri": uri, "sha256": sha256_of(source), "size_bytes": source.size}
         try:
-            sniffed = sniff(source)
+            sniffed = sniff(unpacked(source))
             found |= {"kind": sniffed.kind, "format": sniffed.format}
             if sniffed.kind == "recording":
                 index = index_recording(source)

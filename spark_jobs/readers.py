@@ -12,7 +12,7 @@ _ALWAYS = (
     "udfs.decode.ros1bag",
     "udfs.decode.rosbag2",
 )
-_MDF_SUFFIXES = {"mf4", "mdf", "dat"}
+_MDF_SUFFIXES = {"mf4", "mdf", "dat", "mf4z"}
 _CAN_SUFFIXES = {"asc", "blf", "trc", "log"}
 _CAN_READERS = ("", "_asc", "_blf", "_trc", "_candump")
 
@@ -25,7 +25,8 @@ def import_readers(uris: Iterable[str]) -> None:
     """
     for name in _ALWAYS:
         importlib.import_module(name)
-    suffixes = {uri.lower().rpartition(".")[2] for uri in uris}
+    # The last two: what is packed has a suffix more.
+    suffixes = {part for uri in uris for part in uri.lower().split(".")[-2:]}
     if suffixes & _MDF_SUFFIXES:
         importlib.import_module("udfs.decode.mdf4")
     if suffixes & _CAN_SUFFIXES:

@@ -10,6 +10,11 @@ MAX_RATIO = 200
 """Largest growth by decompression of a unit above `RATIO_FREE_BYTES`."""
 RATIO_FREE_BYTES = 1 << 20
 """A unit this small can't do harm: a constant topic or a black image grows by thousands."""
+MAX_UNPACKED_BYTES = 64 << 30
+"""Largest recording that was stored packed as a whole: it is unpacked to a file, not to memory."""
+MAX_WINDOW_BYTES = 256 << 20
+"""Most memory that a packed stream may ask of its decoder."""
+MAX_ARCHIVE_MEMBERS = 1000
 MAX_RECORD_BYTES = 64 << 20
 """Largest record that is neither an attachment nor a chunk."""
 MAX_STRUCTURE_RECORDS = 1_000_000

@@ -1,4 +1,8 @@
-"""One way into every container: index a recording, decode it to rows by table, follow pointers."""
+"""One way into every container: index a recording, decode it to rows by table, follow pointers.
+
+Each function takes an object as it is stored; what is packed as a whole is unpacked first, and
+positions then count in the unpacked stream (see `udfs.decode.packed`).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,13 @@ import importlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import ModuleType
 
+import attrs
 import pyarrow as pa
 
 from contracts.errors import ContractViolation, UnsupportedFormatError
 from contracts.recording import (
     Channel,
+    Finding,
     Format,
     Int64Array,
     MessageGroup,
@@ -21,6 +27,7 @@ from contracts.recording import (
 )
 from udfs.decode.context import DecodeContext
 from udfs.decode.messages import DecodeStatus, plan_of_channel, table_groups
+from udfs.decode.packed import UnpackedSource, unpacked
 from udfs.decode.pointers import payloads_at
 from udfs.decode.selection import Selection
 from udfs.decode.sniff import sniff
@@ -49,12 +56,17 @@ def index_recording(source: Source) -> RecordingIndex:
         DecodeError: EMPTY, BAD_MAGIC, or the container's own reasons when nothing can be decoded.
         UnsupportedFormatError: A known format that no reader here takes, or no recording at all.
     """
-    found = sniff(source)
+    inner = unpacked(source)
+    found = sniff(inner)
     if found.kind != "recording":
         what = f"a {found.kind} ({found.format}) is no recording"
         raise UnsupportedFormatError(what, code="NOT_A_RECORDING", uri=source.uri)
-    index: RecordingIndex = _reader_of(found.format).index_recording(source)
-    return index
+    index: RecordingIndex = _reader_of(found.format).index_recording(inner)
+    structure = index.structure
+    if isinstance(inner, UnpackedSource) and _speaks_of_bytes(index):
+        structure = (*inner.stored_entries(structure), *inner.around())
+    findings = (*_packing_findings(inner), *index.findings)
+    return attrs.evolve(index, structure=structure, findings=findings)
 
 
 def quick_index(source: Source) -> RecordingIndex:
@@ -67,12 +79,14 @@ def quick_index(source: Source) -> RecordingIndex:
         DecodeError: As `index_recording`.
         UnsupportedFormatError: As `index_recording`.
     """
-    found = sniff(source)
-    if found.kind == "recording" and found.format in _QUICK:
+    inner = unpacked(source)
+    found = sniff(inner)
+    is_whole = not isinstance(inner, UnpackedSource) or inner.is_whole
+    if found.kind == "recording" and found.format in _QUICK and is_whole:
         index: RecordingIndex | None
-        index = importlib.import_module(_QUICK[found.format]).quick_index(source)
+        index = importlib.import_module(_QUICK[found.format]).quick_index(inner)
         if index is not None:
-            return index
+            return attrs.evolve(index, findings=(*_packing_findings(inner), *index.findings))
     return index_recording(source)
 
 
@@ -99,14 +113,16 @@ def iter_table_groups(
     Raises:
         ContractViolation: A selection of an MDF file or a CAN log.
     """
-    reader = _reader_of(index.format)
+    reader, inner = _reader_of(index.format), unpacked(source)
+    groups: Iterator[TableGroup]
     if not hasattr(reader, "iter_message_groups"):
         if selection is not None:
             raise ContractViolation(f"{index.format} is decoded by units, not by channels")
-        yield from reader.iter_table_groups(source, index, units=units, context=context)
-        return
-    groups = reader.iter_message_groups(source, index, units=units, channels=selection)
-    yield from table_groups(groups, index=index, context=context, selection=selection)
+        groups = reader.iter_table_groups(inner, index, units=units, context=context)
+    else:
+        messages = reader.iter_message_groups(inner, index, units=units, channels=selection)
+        groups = table_groups(messages, index=index, context=context, selection=selection)
+    yield from _as_stored(groups, inner, index)
 
 
 def iter_selected_groups(
@@ -139,17 +155,19 @@ def iter_selected_groups(
     ]
     ids = {channel.id for channel in channels}
     wanted = selection.units(index, channels=ids, among=units)
-    reader = _reader_of(index.format)
+    reader, inner = _reader_of(index.format), unpacked(source)
+    groups: Iterator[TableGroup]
     if not hasattr(reader, "iter_message_groups"):
         topics = {channel.topic for channel in channels}
-        for group in reader.iter_table_groups(source, index, units=wanted, context=context):
-            yield selection.clip_rows(group, topics=topics)
-        return
-    if any(unit.uncompressed_size is None for unit in wanted) and index.format in _QUICK:
-        wanted = importlib.import_module(_QUICK[index.format]).sized(source, wanted)
-    groups = reader.iter_message_groups(source, index, units=wanted, channels=ids)
-    clipped = selection.clip_messages(groups)
-    yield from table_groups(clipped, index=index, context=context, selection=ids)
+        every = reader.iter_table_groups(inner, index, units=wanted, context=context)
+        groups = (selection.clip_rows(group, topics=topics) for group in every)
+    else:
+        if any(unit.uncompressed_size is None for unit in wanted) and index.format in _QUICK:
+            wanted = importlib.import_module(_QUICK[index.format]).sized(inner, wanted)
+        messages = reader.iter_message_groups(inner, index, units=wanted, channels=ids)
+        clipped = selection.clip_messages(messages)
+        groups = table_groups(clipped, index=index, context=context, selection=ids)
+    yield from _as_stored(groups, inner, index)
 
 
 def has_messages(index: RecordingIndex) -> bool:
@@ -176,7 +194,7 @@ def iter_message_groups(
         raise UnsupportedFormatError(what, code="NO_MESSAGES", uri=source.uri)
     ids = {channel.id for channel in selection.channels(index)}
     wanted = selection.units(index, channels=ids, among=units)
-    groups = reader.iter_message_groups(source, index, units=wanted, channels=ids)
+    groups = reader.iter_message_groups(unpacked(source), index, units=wanted, channels=ids)
     yield from selection.clip_messages(groups)
 
 
@@ -207,10 +225,11 @@ def resolve_pointers(
     """Read the bytes that pointers name; each unit is read and decompressed once.
 
     Args:
-        source: The recording the pointers were made from.
+        source: The recording the pointers were made from, as it is stored.
         format: Its container.
-        unit_offset: (N,) as in `silver.images` and `silver.point_clouds`.
-        data_offset: (N,) start within the uncompressed unit, or in the file.
+        unit_offset: (N,) as in `silver.images` and `silver.point_clouds`: in the unpacked stream
+            where the recording is packed as a whole, which takes as long as to unpack it.
+        data_offset: (N,) start within the uncompressed unit, or in the (unpacked) file.
         data_length: (N,) bytes.
 
     Returns:
@@ -220,12 +239,34 @@ def resolve_pointers(
         DecodeError: TRUNCATED, a pointer leads outside its unit; or the unit is damaged.
     """
     return payloads_at(
-        source,
+        unpacked(source),
         read_units=_reader_of(format).read_units,
         unit_offset=unit_offset,
         data_offset=data_offset,
         data_length=data_length,
     )
+
+
+def _packing_findings(source: Source) -> Iterator[Finding]:
+    """What is to be said of how a recording is packed."""
+    if isinstance(source, UnpackedSource):
+        yield from source.findings()
+
+
+def _as_stored(
+    groups: Iterator[TableGroup], source: Source, index: RecordingIndex
+) -> Iterator[TableGroup]:
+    """The groups with ledgers of what is stored."""
+    if not isinstance(source, UnpackedSource) or not _speaks_of_bytes(index):
+        yield from groups
+        return
+    for group in groups:
+        yield attrs.evolve(group, ledger=source.stored_entries(group.ledger))
+
+
+def _speaks_of_bytes(index: RecordingIndex) -> bool:
+    """Whether ranges of the ledger are bytes; those of a database are rows."""
+    return index.format != "rosbag2_db3"
 
 
 def _may_give(

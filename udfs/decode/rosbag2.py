@@ -16,7 +16,7 @@ import numpy as np
 import zstandard
 from rosbags.typesys import Stores, TypesysError, get_typestore
 
-from contracts.errors import DecodeError
+from contracts.errors import DecodeError, ResourceLimitError
 from contracts.ids import schema_hash
 from contracts.recording import (
     BadMessage,
@@ -33,12 +33,11 @@ from contracts.recording import (
     Unit,
 )
 from udfs.decode.compression import decompress_into
-from udfs.decode.limits import FIRST_BYTES, GROUP_BYTES, check_unit_size
-from udfs.decode.rosbag2_pages import Cells
+from udfs.decode.limits import FIRST_BYTES, GROUP_BYTES, MAX_UNIT_BYTES, check_unit_size
+from udfs.decode.rosbag2_pages import ZSTD_MAGIC, Cells
 from udfs.decode.rosbag2_store import Definition, Rows, Store, Topic
 from udfs.decode.units import iter_unit_groups, rows_by_channel, sequence_bases
 
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _DEFAULT_STORE = Stores.ROS2_HUMBLE
 
 
@@ -237,7 +236,7 @@ def _uncompressed(data: bytes) -> memoryview:
 
     No CDR payload begins with zstd's magic number: its first byte is 0.
     """
-    if data[:4] != _ZSTD_MAGIC:
+    if data[:4] != ZSTD_MAGIC:
         return memoryview(data)
     try:
         size = zstandard.frame_content_size(data)
@@ -266,6 +265,7 @@ def _read_group(
     rows: list[tuple[int, int, int, memoryview]] = []
     bad: list[BadMessage] = []
     ledger = []
+    held = 0
     for unit in units:
         found = store.data(unit.offset, unit.length)
         before = len(bad)
@@ -273,7 +273,9 @@ def _read_group(
             if row[1] not in topics:
                 continue
             try:
-                rows.append((*row[:3], _payload(row[3])))
+                payload = _payload(row[3], room=MAX_UNIT_BYTES - held)
+                rows.append((*row[:3], payload))
+                held += len(payload)
             except DecodeError as error:
                 bad.append(_bad_row(row, topic=topics[row[1]], error=error))
         orphans = sum(1 for row in found if row[1] not in topics)
@@ -344,9 +346,13 @@ def _batch(
     )
 
 
-def _payload(data: bytes | None) -> memoryview:
+def _payload(data: bytes | None, *, room: int) -> memoryview:
+    """A payload, if there is room for it: of a damaged file only the packed sizes are known."""
     if data is None:
         raise DecodeError("the row's data can't be read", code="DB_MALFORMED")
+    if room <= 0 and data[:4] == ZSTD_MAGIC:
+        what = f"the messages of a row range unpack to more than {MAX_UNIT_BYTES} bytes"
+        raise ResourceLimitError(what)
     return _uncompressed(data)
 
 

@@ -10,6 +10,7 @@ Source: https://www.sqlite.org/fileformat2.html
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import struct
@@ -18,11 +19,16 @@ from collections.abc import Iterable
 import attrs
 import numpy as np
 import numpy.typing as npt
+import zstandard
 
+from contracts.errors import DecodeError
 from contracts.recording import Int64Array, UInt8Array
 from udfs.decode.arena import PADDING_BYTES, new_arena
+from udfs.decode.limits import check_unit_size
 from udfs.native.library import Growing, address_of, library, taken
 
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_HEAD_BYTES = 18
 COLUMNS = ("id", "topic_id", "timestamp", "data")
 _EVERY = (1 << 63) - 1
 _LEAF = np.dtype([("page", np.int64), ("last_id", np.int64), ("rows", np.int64)])
@@ -130,6 +136,22 @@ class Pages:
             self._database, address_of(leaves), len(leaves), first, room, addresses, zstd
         )
         return None if found < 0 else Cells.of(columns[:, :found], zstd=zstd.value)
+
+    def unpacked_sizes(self, cells: Cells) -> Int64Array:
+        """(N,) bytes of each payload when its zstd frame is unpacked, if it is one and may be."""
+        if not cells.zstd:
+            return cells.size
+        sizes = cells.size.copy()
+        for row in np.flatnonzero(cells.inline >= len(ZSTD_MAGIC)).tolist():
+            start = int(cells.start[row])
+            head = self.data[start : start + min(int(cells.inline[row]), _ZSTD_HEAD_BYTES)]
+            if head[: len(ZSTD_MAGIC)].tobytes() != ZSTD_MAGIC:
+                continue
+            with contextlib.suppress(zstandard.ZstdError, DecodeError):
+                declared = zstandard.frame_content_size(head.tobytes())
+                check_unit_size(int(sizes[row]), declared=declared, offset=0)
+                sizes[row] = max(declared, sizes[row])
+        return sizes
 
     def payloads(self, cells: Cells) -> tuple[UInt8Array, Int64Array] | None:
         """An arena that holds the payloads, and where they start in it.

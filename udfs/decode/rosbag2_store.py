@@ -72,7 +72,7 @@ class Rows:
         id: (N,) int64, ascending.
         topic: (N,) int64.
         time_ns: (N,) int64, when they were received, recorder's clock.
-        size: (N,) int64, bytes of data.
+        size: (N,) int64, bytes of data; unpacked ones where it says so and they may be.
         disordered: Rows left out because a damaged page gives them rowids out of order.
         gaps: Rowid ranges [first, last] that can't be read; last is None where the table goes on
             for nobody knows how long.
@@ -213,8 +213,9 @@ class Store:
     def rows(self) -> Rows:
         """All rows of `messages` that can be read, and the ranges that can't."""
         cells = self.pages.rows() if self.pages else None
-        if cells is not None:
-            return Rows(cells.id, cells.topic, cells.time_ns, cells.size)
+        if self.pages and cells is not None:
+            sizes = self.pages.unpacked_sizes(cells)
+            return Rows(cells.id, cells.topic, cells.time_ns, sizes)
         parts: list[Int64Array] = []
         gaps: tuple[tuple[int, int | None], ...] = ()
         last = 0

@@ -13,7 +13,7 @@ from contracts.recording import Source
 
 Kind = Literal["recording", "bus_definition", "recording_metadata", "upload_manifest", "unknown"]
 
-_HEAD_BYTES = 64 << 10
+HEAD_BYTES = 64 << 10
 _MAX_MANIFEST_BYTES = 16 << 20
 _MCAP = b"\x89MCAP0\r\n"
 _SQLITE = b"SQLite format 3\x00"
@@ -26,10 +26,12 @@ _DBC_SURE = re.compile(
 )
 _PACKED = {
     b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ\x00": "xz",
     b"BZh": "bzip2",
+    b"\x04\x22\x4d\x18": "lz4",
     b"7z\xbc\xaf\x27\x1c": "7z",
 }
 _TAR = slice(257, 262)
@@ -55,7 +57,7 @@ class Sniffed:
 
 
 def sniff(source: Source) -> Sniffed:
-    """Tell what an object is from its content.
+    """Tell what an object is from its content; `unpacked` opens what is packed before.
 
     Raises:
         DecodeError: EMPTY, no bytes at all; BAD_MAGIC with the first 16 bytes, nothing known.
@@ -63,7 +65,7 @@ def sniff(source: Source) -> Sniffed:
     """
     if source.size == 0:
         raise DecodeError("the object has no bytes", code="EMPTY", uri=source.uri)
-    head = bytes(source.read_at(0, min(_HEAD_BYTES, source.size)))
+    head = bytes(source.read_at(0, min(HEAD_BYTES, source.size)))
     found = _from_magic(head, source.uri) or _from_text(head, source)
     if found is None:
         what = f"no known format begins with {head[:16].hex(' ')}"
@@ -92,11 +94,21 @@ def _from_magic(head: bytes, uri: str) -> Sniffed | None:
         raise _unsupported(f"MDF version {head[_MDF_VERSION].decode('latin-1').strip()}", uri)
     if head.startswith(b"LOGG"):
         return Sniffed("recording", "blf")
-    packed = next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
-    if packed or head[_TAR] == b"ustar":
-        # What an archive holds may lead anywhere: none is ever opened.
-        raise _unsupported(f"{packed or 'tar'} archive: unpack it before the upload", uri)
+    packing = packing_of(head)
+    if packing:
+        raise refused_pack(f"{packing} archive", uri)
     return None
+
+
+def packing_of(head: bytes) -> str:
+    """How an object is packed that begins with `head`, at least 262 bytes; "" if it is not."""
+    found = next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
+    return found or ("tar" if head[_TAR] == b"ustar" else "")
+
+
+def refused_pack(what: str, uri: str) -> UnsupportedFormatError:
+    """The error for something packed that is not opened."""
+    return _unsupported(f"{what}: unpack it before the upload", uri)
 
 
 def _from_text(head: bytes, source: Source) -> Sniffed | None:

@@ -30,11 +30,15 @@ class OpenSource:
         uri: As it was opened.
         size: Bytes in the object.
         is_local: Whether reading a byte here and there costs next to nothing.
+        inner: What `unpacked` has unpacked of it, closed with it; None where it is not packed.
+        is_packed: Whether it is packed, once somebody has looked.
     """
 
     uri: str
     size: int
     is_local: bool = True
+    inner: OpenSource | None = None
+    is_packed: bool | None = None
 
     def read_at(self, offset: int, length: int) -> memoryview:
         """Read exactly `length` bytes at `offset`.
@@ -55,7 +59,10 @@ class OpenSource:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of the file or connection, and of the local copy if one was made."""
+        """Let go of the file or connection, and of what was copied or unpacked."""
+        if self.inner is not None:
+            self.inner.close()
+        self.inner = self.is_packed = None
 
     def __enter__(self) -> Self:
         """Enter the block that closes the source."""
@@ -92,6 +99,7 @@ class MappedSource(OpenSource):
 
     def close(self) -> None:
         """Unmap the file; arrays over its bytes keep the map alive until they are gone."""
+        super().close()
         self._view = memoryview(b"")
         self.size = 0
         self._map = None
@@ -118,6 +126,7 @@ class BytesSource(OpenSource):
 
     def close(self) -> None:
         """Delete the local copy if one was made."""
+        super().close()
         _delete(self._copy)
         self._copy = None
 
@@ -166,6 +175,7 @@ class RemoteSource(OpenSource):
 
     def close(self) -> None:
         """Close the connection and delete the local copy if one was made."""
+        super().close()
         self._file.close()
         self._block = memoryview(b"")
         _delete(self._copy)

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
 import io
-import lzma
 import os
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-import zstandard
 
 from contracts.errors import DecodeError, UnsupportedFormatError
 from udfs.decode.recording import index_recording, iter_table_groups
@@ -177,15 +173,15 @@ def test_known_formats_without_a_reader_say_so(head):
     assert caught.value.code == "UNSUPPORTED_FORMAT"
 
 
-@pytest.mark.parametrize("pack", ["zip", "tar", "tar.gz", "gzip", "bzip2", "xz", "zstd"])
-def test_archives_are_refused_unopened(tmp_path, pack):
-    """Fault 24: no archive is opened, so that none of its links and paths leads anywhere."""
+@pytest.mark.parametrize("pack", ["zip", "tar", "tar.gz"])
+def test_archives_that_lead_away_are_refused_unopened(tmp_path, pack):
+    """Fault 24: none of their links and paths leads anywhere; others are in test_packed."""
     target = tmp_path / "outside.mf4"
     data = b"MDF     4.10    " + bytes(100)
     if pack == "zip":
         with zipfile.ZipFile(tmp_path / pack, "w") as archive:
             archive.writestr("../outside.mf4", data)
-    elif pack.startswith("tar"):
+    else:
         with tarfile.open(tmp_path / pack, "w:gz" if pack == "tar.gz" else "w") as archive:
             link = tarfile.TarInfo("drive.mf4")
             link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
@@ -193,9 +189,6 @@ def test_archives_are_refused_unopened(tmp_path, pack):
             away = tarfile.TarInfo("../outside.mf4")
             away.size = len(data)
             archive.addfile(away, io.BytesIO(data))
-    else:
-        packers = {"gzip": gzip, "bzip2": bz2, "xz": lzma, "zstd": zstandard}
-        (tmp_path / pack).write_bytes(packers[pack].compress(data))
     with pytest.raises(UnsupportedFormatError, match="unpack it") as caught:
         index_recording(open_source(str(tmp_path / pack)))
     assert caught.value.code == "UNSUPPORTED_FORMAT"
