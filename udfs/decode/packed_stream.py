@@ -130,7 +130,7 @@ class PackedStream:
         start: First byte in the object.
         end: Behind the last byte.
         repeats: Whether another stream may follow the first.
-        declared: Unpacked bytes that the object declares; None where it declares nothing.
+        declared: Unpacked bytes that the first stream declares; None where it declares nothing.
         crc32: Of the unpacked bytes, where the object has it beside the stream.
         cut: Why the object around the stream is not whole; empty if it is.
     """
@@ -184,8 +184,8 @@ class Unpacking:
             if stream.crc32 is not None:
                 whole = zlib.crc32(piece, whole)
             yield piece
-        is_other = stream.declared not in (None, self.size) or stream.crc32 not in (None, whole)
-        if self.damage is None and is_other:
+        is_other = not stream.repeats and stream.declared not in (None, self.size)
+        if self.damage is None and (is_other or stream.crc32 not in (None, whole)):
             self._harm("CHECKSUM", "size or checksum of the unpacked bytes is another", stream.end)
         if self.damage is None and stream.cut:
             self._harm("TRUNCATED", stream.cut, stream.end)

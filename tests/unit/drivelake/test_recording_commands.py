@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import attrs
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from rosbags.rosbag1 import Reader as BagReader
 
 import drivelake
@@ -107,6 +110,42 @@ def test_inspect_says_what_is_in_a_recording(call, recording):
     text = call("inspect", recording).stdout
     for word in ("1,000", "0.999 s", "1970-01-01T00:00:01.000Z", "/odd", "silver.pkg_number"):
         assert word in text, word
+
+
+@pytest.mark.parametrize("packing", ["zst", "gz", "zip"])
+def test_what_is_packed_is_a_recording_like_any_other(call, recording, tmp_path, packing):
+    """Inspect, doctor, convert, recover and read take it as it is stored, and leave it so."""
+    data = recording.read_bytes()
+    path = tmp_path / f"drive.mcap.{packing}"
+    if packing == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(recording, "drive.mcap")
+    else:
+        packer = {"zst": zstandard.compress, "gz": gzip.compress}[packing]
+        parts = [packer(data[at : at + 4096]) for at in range(0, len(data), 4096)]
+        path.write_bytes(b"".join(parts))
+    stored = path.read_bytes()
+    summary = call("inspect", path, "--json").json
+    assert (summary["format"], summary["messages"]) == ("mcap", 1000)
+    assert summary["size_bytes"] == len(stored)
+    doctor = call("doctor", path, "--json")
+    assert (doctor.returncode, doctor.json["outcome"]) == (0, "ACCEPTED")
+    assert any(note.startswith("PACKED") for note in doctor.json["notes"])
+    assert call("convert", path, "--to", "mcap", "--out", tmp_path / "out.mcap").returncode == 0
+    assert sum(len(batch) for batch in drivelake.read(str(tmp_path / "out.mcap"))) == 1000
+    rows = [row for batch in drivelake.read(str(path)) for row in batch.to_pylist()]
+    assert rows == [row for batch in drivelake.read(str(recording)) for row in batch.to_pylist()]
+    part = drivelake.read(str(path), topics="/odd", start=1_500_000_000)
+    assert sum(len(batch) for batch in part) == 250
+    path.write_bytes(stored[: len(stored) // 2])
+    done = call("recover", path, "--out", tmp_path / "clean.mcap", "--json")
+    assert done.returncode == 3
+    assert 0 < done.json["recovered"] < 1000
+    assert (
+        sum(len(b) for b in drivelake.read(str(tmp_path / "clean.mcap")))
+        == (done.json["recovered"])
+    )
+    assert path.read_bytes() == stored[: len(stored) // 2]
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ def test_streams_one_behind_the_other_are_one_recording():
         account = account_of(b"".join(parts) + bytes(600))
         assert account.numbers == list(range(1000))
         assert account.lost == 0
+        assert [one.code for one in account.index.findings] == ["PACKED"]
 
 
 @pytest.mark.parametrize("packing", [*PACKERS, "zip"])
