@@ -34,7 +34,7 @@ from contracts.recording import (
 )
 from udfs.decode.context import DecodeContext
 from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS
-from udfs.decode.mdf4_columns import is_plain, plain_numbers
+from udfs.decode.mdf4_columns import plain_samples
 from udfs.decode.mdf4_frames import frames_of
 from udfs.decode.mdf4_plan import FilePlan, GroupPlan, UnitPlan, plan_file
 from udfs.decode.mdf4_records import Records
@@ -52,13 +52,13 @@ from udfs.decode.signal_rows import (
 from udfs.decode.sniff import sniff
 from udfs.decode.source import BytesSource
 from udfs.encodings.can import CanFrames, Untold, decode_frames
+from udfs.encodings.fields import nanoseconds
 from udfs.encodings.dbc import BusDefinition, parse_definition
 from udfs.encodings.samples import Mask
 
 DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION"]
 _SAMPLES_AT_A_TIME = 1 << 21
 _FRAMES_AT_A_TIME, _MOST_FRAMES = 1 << 16, 1 << 18
-_NS = 1e9
 _TIME_LIMIT = 9.2e18
 _PLANS: dict[int, tuple[Source, FilePlan]] = {}
 """Plans by the identity of the index that was made of them, as long as that lives."""
@@ -233,10 +233,9 @@ def _times_ns(plan: FilePlan, group: GroupPlan, records: Records) -> tuple[Int64
         theirs = home.records(owner.layout, first, last)
         records = attrs.evolve(theirs, matrix=theirs.matrix[records.ordinal - first])
     assert owner.master is not None
-    seconds = convert(numbers_of(owner.master, records), owner.master.conversion).value
-    with np.errstate(all="ignore"):
-        fits = np.isfinite(seconds) & (np.abs(seconds * _NS + start) < _TIME_LIMIT)
-    return start + np.rint(np.where(fits, seconds, 0) * _NS).astype(np.int64), fits
+    numbers = numbers_of(owner.master, records)
+    seconds = convert(numbers, owner.master.conversion).value
+    return nanoseconds(seconds, start_ns=start, limit=_TIME_LIMIT)
 
 
 def _zone_ns(plan: FilePlan) -> int:
@@ -372,17 +371,18 @@ class _UnitDecoder:
             if not len(records.ordinal):
                 continue
             times, fits = _times_ns(self.plan, group, records)
-            found = make(group, records.where(fits), times[fits])
-            bad = self._bad(group, records.where(~fits), "TIME_OUT_OF_RANGE")
+            if fits.all():
+                found, bad = make(group, records, times), ()
+            else:
+                found = make(group, records.where(fits), times[fits])
+                bad = self._bad(group, records.where(~fits), "TIME_OUT_OF_RANGE")
             self.written += sum(found.rows_by_channel.values())
             yield attrs.evolve(found, bad=found.bad + bad)
             if group.kind == "can_frames":
                 step = _next_step(found, step)
 
     def _signals(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
-        plain = [leaf for leaf in group.leaves if is_plain(leaf.channel)]
-        raw = plain_numbers([leaf.channel for leaf in plain], records)
-        known = {id(leaf): row for leaf, row in zip(plain, raw, strict=True)}
+        plain = plain_samples(group.leaves, records)
         parts = [
             SignalPart(
                 name=leaf.name,
@@ -397,10 +397,10 @@ class _UnitDecoder:
                     records,
                     variable=self.unit.part.reader.variable,
                     element=leaf.element,
-                    raw=known.get(id(leaf)),
+                    plain=plain.get(at),
                 ),
             )
-            for leaf in group.leaves
+            for at, leaf in enumerate(group.leaves)
         ]
         batches = self.maker.signal_batches(parts, channel=group.channel)
         written = {group.channel.id: len(records.ordinal)}

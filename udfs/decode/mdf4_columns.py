@@ -1,58 +1,64 @@
-"""Raw numbers of many channels of a group at once, record block by record block.
-
-The records of a wide group do not fit the cache: read channel by channel, every record comes from
-memory once for each of them (3 ns a sample, 1 ns if its block is still there).
-"""
+"""Numbers of many channels of a group at once, raw and by their linear rules, in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
+from udfs.decode.arena import new_array
+from udfs.decode.mdf4_plan import Leaf
 from udfs.decode.mdf4_records import Records
 from udfs.decode.mdf4_types import CN_VIRTUAL, CN_VIRTUAL_MASTER, CN_VLSD, MdfChannel
-from udfs.encodings.samples import room_for
+from udfs.decode.mdf4_values import element_place
+from udfs.encodings.fields import FIELD, FLOAT, SIGNED, UNSIGNED, read_fields
+from udfs.encodings.samples import Samples, always, no_text
 
-_BLOCK_BYTES = 256 << 10
-_KINDS = {0: "<u", 1: ">u", 2: "<i", 3: ">i", 4: "<f", 5: ">f"}
+_EXACT_BITS = 53
 _PLAIN_RULES = (0, 1)
+_KINDS = {0: UNSIGNED, 1: UNSIGNED, 2: SIGNED, 3: SIGNED, 4: FLOAT, 5: FLOAT}
 
 
 def is_plain(channel: MdfChannel) -> bool:
-    """Whether a float64 holds its numbers exactly, they fill whole bytes and have a simple rule."""
+    """Whether a float64 holds its numbers exactly and they have a linear rule, or none."""
     rule = 0 if channel.conversion is None else channel.conversion.kind
-    return (
-        channel.kind not in (CN_VLSD, CN_VIRTUAL, CN_VIRTUAL_MASTER)
-        and rule in _PLAIN_RULES
-        and not channel.bit_offset
-        and channel.array is None
-        and channel.bit_count in ((32, 64) if channel.data_type in (4, 5) else (8, 16, 32))
-        and channel.data_type in _KINDS
-    )
+    if channel.kind in (CN_VLSD, CN_VIRTUAL, CN_VIRTUAL_MASTER) or rule not in _PLAIN_RULES:
+        return False
+    if channel.data_type in (4, 5):
+        return not channel.bit_offset and channel.bit_count in (16, 32, 64)
+    return channel.data_type in _KINDS and 0 < channel.bit_count <= _EXACT_BITS
 
 
-def plain_numbers(channels: Sequence[MdfChannel], records: Records) -> npt.NDArray[np.float64]:
-    """(C, N) float64, raw numbers of plain channels of N records."""
-    rows, width = records.matrix.shape
-    out = room_for(len(channels), rows)
-    if not rows or not channels:
-        return out
-    layout = np.dtype(
-        {
-            "names": [str(i) for i in range(len(channels))],
-            "formats": [f"{_KINDS[c.data_type]}{c.bit_count // 8}" for c in channels],
-            "offsets": [c.byte_offset for c in channels],
-            "itemsize": width,
-        }
-    )
-    table = records.matrix.view(layout)[:, 0]
-    columns = [table[name] for name in layout.names or ()]
-    step = max(_BLOCK_BYTES // width, 64)
-    with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
-        for start in range(0, rows, step):
-            stop = start + step
-            for number, column in zip(out, columns, strict=True):
-                number[start:stop] = column[start:stop]
-    return out
+def plain_samples(leaves: Sequence[Leaf], records: Records) -> Mapping[int, Samples]:
+    """By position in `leaves`: samples of the plain ones of N records, their marks aside."""
+    plain = [at for at, leaf in enumerate(leaves) if is_plain(leaf.channel)]
+    rows = len(records.ordinal)
+    fields = np.zeros(len(plain), FIELD)
+    slots = 0
+    for field, at in zip(fields, plain, strict=True):
+        slots += _describe(field, leaves[at], slots)
+    numbers = new_array(slots, rows)
+    read_fields(records.matrix, fields, numbers)
+    found: dict[int, Samples] = {}
+    for at, raw, value in zip(plain, fields["raw_slot"], fields["value_slot"], strict=True):
+        samples = Samples(numbers[raw if value < 0 else value], always(rows), no_text(rows))
+        has_rule = leaves[at].channel.conversion and leaves[at].channel.conversion.kind
+        found[at] = attrs.evolve(samples, raw=numbers[raw]) if has_rule else samples
+    return found
+
+
+def _describe(field: npt.NDArray[np.void], leaf: Leaf, slot: int) -> int:
+    """Fill in a field whose outputs begin at a slot; how many of them it has."""
+    channel = leaf.channel
+    field["byte_offset"], _ = element_place(channel, leaf.element)
+    field["bit_offset"], field["bit_count"] = channel.bit_offset, channel.bit_count
+    field["kind"] = _KINDS[channel.data_type]
+    field["is_big_endian"] = channel.data_type in (1, 3, 5)
+    field["raw_slot"], field["value_slot"] = slot, -1
+    if channel.conversion is None or channel.conversion.kind == 0:
+        return 1
+    field["value_slot"] = slot + 1
+    field["offset"], field["factor"] = channel.conversion.values[:2]
+    return 2

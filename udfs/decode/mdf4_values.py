@@ -48,7 +48,7 @@ def samples_of(
     *,
     variable: Callable[[MdfChannel, Int64Array], Variable],
     element: int = 0,
-    raw: npt.NDArray[np.float64] | None = None,
+    plain: Samples | None = None,
 ) -> Samples:
     """Samples of a channel, or of one element of a channel array.
 
@@ -58,15 +58,16 @@ def samples_of(
         records: Records of the group.
         variable: Reads variable-length values at the offsets that the records hold.
         element: Which element of the array, row-major; 0 for a channel that is none.
-        raw: (N,) its raw numbers, where they are read already.
+        plain: Its samples without regard to marks, where they are read already.
     """
     offset, bit = element_place(channel, element)
-    if channel.kind == CN_VLSD or channel.data_type in (6, 7, 8, 9, 10, 11, 12, 13, 14):
+    if plain is not None:
+        samples = plain
+    elif channel.kind == CN_VLSD or channel.data_type in (6, 7, 8, 9, 10, 11, 12, 13, 14):
         blobs = blobs_of(group, channel, records, variable=variable, offset=offset)
         samples = _text_conversion(_texts(channel, blobs), channel.conversion)
     else:
-        numbers = numbers_of(channel, records, offset=offset) if raw is None else raw
-        samples = convert(numbers, channel.conversion)
+        samples = convert(numbers_of(channel, records, offset=offset), channel.conversion)
     invalid = invalid_samples(group, channel, records, bit=bit)
     return samples if invalid is None else samples.without(invalid)
 
