@@ -62,15 +62,19 @@ class _ColumnLease(_Lease):
 
 def new_array(*shape: int) -> npt.NDArray[np.float64]:
     """Float64 to be filled, of memory that was in use before where there is some."""
-    size = 8 * math.prod(shape)
+    return new_bytes(8 * math.prod(shape)).view(np.float64).reshape(shape)
+
+
+def new_bytes(size: int) -> UInt8Array:
+    """(size,) uint8 to be filled, of memory that was in use before where there is some."""
     if size < _LEAST_COLUMN_BYTES:
-        return np.empty(shape)
+        return np.empty(size, np.uint8)
     block = next((one for one in _spare_columns if size <= len(one) <= 4 * size), None)
     if block is None:
         block = _pages(size)
     else:
         _spare_columns[:] = [one for one in _spare_columns if one is not block]
-    return np.asarray(_ColumnLease(block))[:size].view(np.float64).reshape(shape)
+    return np.asarray(_ColumnLease(block))[:size]
 
 
 def _pages(size: int) -> UInt8Array:

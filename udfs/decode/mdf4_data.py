@@ -10,11 +10,14 @@ Source: ASAM MDF 4.1 and 4.2, clauses 4.20 to 4.26; zip types of MDF 4.3.
 from __future__ import annotations
 
 import bisect
+import ctypes
+import functools
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import attrs
+import deflate
 import lz4.frame
 import numpy as np
 import zstandard
@@ -22,8 +25,10 @@ from isal import isal_zlib
 
 from contracts.errors import DecodeError
 from contracts.recording import Finding, Source, UInt8Array
+from udfs.decode.arena import new_bytes
 from udfs.decode.limits import GROUP_BYTES, check_unit_size
 from udfs.decode.mdf4_blocks import Block, BlockReader
+from udfs.native.library import address_of, library
 
 _DZ = struct.Struct("<2sBBIQQ")
 _DL = struct.Struct("<BBHI")
@@ -91,7 +96,7 @@ class DataStream:
     def _gathered(
         self, index: int, begin: int, length: int
     ) -> tuple[UInt8Array, tuple[tuple[int, int], ...]]:
-        out = np.empty(length, np.uint8)
+        out = new_bytes(length)
         holes = []
         at = 0
         while at < length:
@@ -129,16 +134,31 @@ def _unzipped(source: Source, fragment: Fragment) -> tuple[UInt8Array, int]:
 
 def _transposed(plain: UInt8Array, columns: int) -> UInt8Array:
     """Rows again of what was stored by columns; what is left behind the last row stays."""
-    rows = len(plain) // columns
-    out = np.empty(len(plain), np.uint8)
-    body = plain[: rows * columns].reshape(columns, rows)
-    out[: rows * columns].reshape(rows, columns)[:] = body.T
-    out[rows * columns :] = plain[rows * columns :]
+    out = new_bytes(len(plain))
+    kernel = _rows_of_columns()
+    kernel(address_of(plain), len(plain), columns, address_of(out))
     return out
 
 
-def _decompressed(packed: memoryview, zip_kind: int, size: int) -> bytes:
+@functools.cache
+def _rows_of_columns() -> Callable[..., None]:
+    kernel = library().rows_of_columns
+    number, array = ctypes.c_int64, ctypes.c_void_p
+    kernel.argtypes = (array, number, number, array)
+    kernel.restype = None
+    return kernel
+
+
+def _decompressed(packed: memoryview, zip_kind: int, size: int) -> bytes | bytearray:
     """At most `size` bytes; what comes before a damage where the stream is damaged."""
+    if zip_kind < 2:
+        try:
+            whole = deflate.zlib_decompress(packed, size)
+        except deflate.DeflateError:
+            pass  # read it step by step, to have what comes before the damage
+        else:
+            if len(whole) == size:
+                return whole
     parts: list[bytes] = []
     left = size
     try:
