@@ -9,8 +9,8 @@ import pyarrow as pa
 from contracts.recording import Channel
 from udfs.decode.can_log_part import Events
 from udfs.decode.context import DecodeContext
-from udfs.decode.signal_rows import RowMaker, SignalPart
-from udfs.encodings.can import CanFrames, DecodedFrames, Untold, decode_frames
+from udfs.decode.signal_rows import RowMaker
+from udfs.encodings.can import CanFrames, Untold, decode_frames
 from udfs.encodings.dbc import BusDefinition, parse_dbc
 
 
@@ -43,13 +43,14 @@ class BusRows:
 
     def of_frames(self, frames: CanFrames, *, channel: Channel) -> list[tuple[str, pa.RecordBatch]]:
         """Rows of `can_frames`, and of `signals` where a definition knows them."""
-        tables = [("can_frames", self._maker.can_frames(frames, channel=channel))]
+        made = self._maker.can_frames(frames, channel=channel)
+        tables = [("can_frames", rows) for rows in made]
         if self._named:
             buses = np.unique(frames.bus).tolist()
             decoded = decode_frames(frames, {bus: self._of_bus(bus) for bus in buses})
             self._untold.add(decoded)
-            if decoded.signals:
-                tables.append(("signals", self._signals(decoded, frames, channel)))
+            batches = self._maker.block_batches(decoded.blocks, channel=channel)
+            tables += [("signals", rows) for rows in batches]
         return tables
 
     def of_events(self, events: Events, *, first: int, channel: Channel) -> pa.RecordBatch:
@@ -72,20 +73,3 @@ class BusRows:
     def _of_bus(self, bus: int) -> tuple[BusDefinition, ...]:
         found = self._named.get(str(bus)), self._named.get("*")
         return tuple(definition for definition in found if definition is not None)
-
-    def _signals(
-        self, decoded: DecodedFrames, frames: CanFrames, channel: Channel
-    ) -> pa.RecordBatch:
-        parts = [
-            SignalPart(
-                name=found.signal.name,
-                source=found.message.name,
-                unit=found.signal.unit,
-                definition_hash=found.definition_hash,
-                sequence=frames.sequence[found.rows],
-                log_time_ns=frames.log_time_ns[found.rows],
-                samples=found.samples,
-            )
-            for found in decoded.signals
-        ]
-        return self._maker.signals(parts, channel=channel)

@@ -408,7 +408,8 @@ class _UnitDecoder:
 
     def _frames(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
         frames, missing = frames_of(group, self.unit.part.reader, records, log_time_ns=times)
-        tables = [("can_frames", self.maker.can_frames(frames, channel=group.channel))]
+        made = self.maker.can_frames(frames, channel=group.channel)
+        tables = [("can_frames", rows) for rows in made]
         tables += [("signals", rows) for rows in self._bus_signals(group, frames)]
         bad = self._bad(group, records.where(missing), "VALUE_MISSING")
         written = {group.channel.id: len(frames.log_time_ns)}
@@ -437,22 +438,7 @@ class _UnitDecoder:
         buses = np.unique(frames.bus).tolist()
         decoded = decode_frames(frames, {bus: self.definitions.of(bus, group) for bus in buses})
         self.untold.add(decoded)
-        shared: dict[int, tuple[Int64Array, Int64Array]] = {}
-        for rows in {id(found.rows): found.rows for found in decoded.signals}.values():
-            shared[id(rows)] = frames.sequence[rows], frames.log_time_ns[rows]
-        parts = [
-            SignalPart(
-                name=found.signal.name,
-                source=found.message.name,
-                unit=found.signal.unit,
-                definition_hash=found.definition_hash,
-                sequence=shared[id(found.rows)][0],
-                log_time_ns=shared[id(found.rows)][1],
-                samples=found.samples,
-            )
-            for found in decoded.signals
-        ]
-        return self.maker.signal_batches(parts, channel=group.channel)
+        return self.maker.block_batches(decoded.blocks, channel=group.channel)
 
     def _raw(self, group: GroupPlan, records: Records, times: Int64Array) -> TableGroup:
         """Whole records; behind each, its variable-length values with their 4-byte lengths."""

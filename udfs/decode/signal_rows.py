@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 import numpy as np
@@ -13,15 +13,22 @@ import pyarrow as pa
 from contracts.recording import Channel, Int64Array, UInt8Array
 from contracts.tables import TABLES
 from udfs.decode.context import DecodeContext
-from udfs.encodings.can import CanFrames
+from udfs.encodings.can import CanFrames, SignalBlock
+from udfs.encodings.can_kernels import (
+    direction_column,
+    flag_column,
+    number_column,
+    payload_column,
+)
 from udfs.encodings.columns import gather_bytes
 from udfs.encodings.samples import Samples
 
 _ALONE = 1024
 _KEPT_BYTES = 48 << 20
 _LEAST_ROWS = 4096
+_MOST_ROWS = 1 << 15
+"""Rows of a batch: as many as its columns of one value are made for, once for all batches."""
 SIGNALS = TABLES["silver.signals"].schema
-_SIGNAL, _VALUE, _RAW = (SIGNALS.names.index(name) for name in ("signal", "value", "raw_value"))
 CAN_FRAMES = TABLES["silver.can_frames"].schema
 RAW_MESSAGES = TABLES["silver.raw_messages"].schema
 
@@ -56,36 +63,93 @@ class RowMaker:
     context: DecodeContext
     _constants: dict[tuple[str, object], pa.Array] = attrs.field(factory=dict)
     _kept_bytes: int = 0
-    _shared: tuple[tuple[object, ...], object, list[pa.Array]] = ((), None, [])
-    _filled: tuple[tuple[object, ...], list[pa.Array | None]] = ((), [])
+    _templates: dict[tuple[object, ...], pa.RecordBatch] = attrs.field(factory=dict)
 
     def signal_batches(
         self, parts: Sequence[SignalPart], *, channel: Channel
     ) -> tuple[pa.RecordBatch, ...]:
-        """Rows of `silver.signals`: a batch for each signal of many samples, one for all others.
+        """Rows of `silver.signals`: batches for each signal of many samples, one for all others.
 
         A signal alone takes its columns as they are, nothing is copied; times that several parts
         share are shared by their batches.
         """
-        few = [part for part in parts if len(part.log_time_ns) < _ALONE]
-        batches = [
-            self._alone(part, channel=channel) for part in parts if len(part.log_time_ns) >= _ALONE
-        ]
+        batches: list[pa.RecordBatch] = []
+        few: list[SignalPart] = []
+        shared: tuple[object, list[pa.RecordBatch]] = None, []
+        for part in parts:
+            samples = part.samples
+            if len(part.log_time_ns) < _ALONE:
+                few.append(part)
+            elif samples.texts or not samples.is_whole:
+                batches.append(self.signals([part], channel=channel))
+            else:
+                key = id(part.sequence), part.source, part.definition_hash
+                if shared[0] != key:
+                    shared = key, self._untold(part, channel=channel)
+                value = pa.array(samples.value)
+                raw = None if samples.raw is None else pa.array(samples.raw)
+                batches += self._told(shared[1], part.name, part.unit, value, raw)
         return (*batches, self.signals(few, channel=channel)) if few else tuple(batches)
 
-    def _alone(self, part: SignalPart, *, channel: Channel) -> pa.RecordBatch:
-        """Rows of one signal; what the signals of a message share is made once."""
-        samples, rows = part.samples, len(part.log_time_ns)
-        if samples.texts or samples.raw is None or not samples.is_whole:
-            return self.signals([part], channel=channel)
-        key = (channel.id, part.source, part.unit, part.definition_hash, id(part.sequence))
-        if self._shared[0] != key or self._shared[1] is not part.sequence:
-            self._shared = key, part.sequence, self.signals([part], channel=channel).columns
-        columns = list(self._shared[2])
-        columns[_SIGNAL] = self._constant(part.name, pa.string(), rows)
-        columns[_VALUE] = pa.array(samples.value)
-        columns[_RAW] = pa.array(samples.raw)
-        return pa.RecordBatch.from_arrays(columns, schema=SIGNALS)
+    def block_batches(
+        self, blocks: Sequence[SignalBlock], *, channel: Channel
+    ) -> tuple[pa.RecordBatch, ...]:
+        """Rows of `silver.signals` from the frames of a bus, in batches as `signal_batches`."""
+        batches: list[pa.RecordBatch] = []
+        few: list[SignalPart] = []
+        for block in blocks:
+            rows = len(block.rows)
+            if rows < _ALONE:
+                few += _parts_of(block, range(len(block.signals)))
+                continue
+            (bare,) = _parts_of(block, [0])
+            shared = self._untold(bare, channel=channel)
+            numbers = pa.array(block.numbers.reshape(-1))
+            for at, signal in enumerate(block.signals):
+                if signal.choices:
+                    batches.append(self.signals(_parts_of(block, [at]), channel=channel))
+                    continue
+                value = numbers.slice(block.layout.value[at] * rows, rows)
+                raw = numbers.slice(block.layout.raw[at] * rows, rows)
+                batches += self._told(shared, signal.name, signal.unit, value, raw)
+        return (*batches, self.signals(few, channel=channel)) if few else tuple(batches)
+
+    def _untold(self, part: SignalPart, *, channel: Channel) -> list[pa.RecordBatch]:
+        """Rows of some signal of a part's source and times, without its name, unit and values."""
+        times, sequence = pa.array(part.log_time_ns), pa.array(part.sequence)
+        found = []
+        for start in range(0, len(times), _MOST_ROWS):
+            rows = min(_MOST_ROWS, len(times) - start)
+            own = {
+                "sequence": sequence.slice(start, rows),
+                "log_time_ns": times.slice(start, rows),
+                "publish_time_ns": times.slice(start, rows),
+                "source": self._constant(part.source, pa.string(), rows),
+            }
+            if part.definition_hash:
+                own["definition_hash"] = self._constant(part.definition_hash, pa.string(), rows)
+            found.append(self._rows(SIGNALS, own, rows=rows, channel=channel))
+        return found
+
+    def _told(
+        self,
+        shared: Sequence[pa.RecordBatch],
+        name: str,
+        unit: str,
+        value: pa.DoubleArray,
+        raw: pa.DoubleArray | None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The same rows with the name, unit and values of a signal."""
+        for at, batch in enumerate(shared):
+            start, rows = at * _MOST_ROWS, batch.num_rows
+            alone = rows == len(value)
+            batch = _with(batch, "signal", self._constant(name, pa.string(), rows))
+            batch = _with(batch, "value", value if alone else value.slice(start, rows))
+            if raw is not None:
+                batch = _with(batch, "raw_value", raw if alone else raw.slice(start, rows))
+            if unit:
+                batch = _with(batch, "unit", self._constant(unit, pa.string(), rows))
+            yield batch
 
     def signals(self, parts: Sequence[SignalPart], *, channel: Channel) -> pa.RecordBatch:
         """Rows of `silver.signals`, one signal behind the other."""
@@ -108,25 +172,29 @@ class RowMaker:
         }
         return self._rows(SIGNALS, columns, rows=sum(counts), channel=channel)
 
-    def can_frames(self, frames: CanFrames, *, channel: Channel) -> pa.RecordBatch:
-        """Rows of `silver.can_frames`, in the order of the frames."""
-        sent = frames.is_transmitted
+    def can_frames(self, frames: CanFrames, *, channel: Channel) -> tuple[pa.RecordBatch, ...]:
+        """Rows of `silver.can_frames`, in the order of the frames; an empty batch for none."""
+        times = pa.array(frames.log_time_ns)
         columns = {
             "sequence": pa.array(frames.sequence),
-            "log_time_ns": pa.array(frames.log_time_ns),
-            "publish_time_ns": pa.array(frames.log_time_ns),
-            "bus": pa.array(frames.bus.astype(np.int32), mask=frames.bus < 0),
-            "can_id": pa.array(frames.can_id, mask=frames.can_id < 0),
-            "is_extended": pa.array(frames.is_extended),
-            "is_fd": pa.array(frames.is_fd),
-            "is_remote": pa.array(frames.is_remote),
-            "is_error": pa.array(frames.is_error),
-            "dlc": pa.array(frames.dlc.astype(np.int32), mask=frames.dlc < 0),
-            "data": gather_bytes(frames.arena, frames.starts, frames.lengths),
-            "direction": pa.array(["Rx", "Tx"]).take(pa.array(sent, mask=sent < 0)),
+            "log_time_ns": times,
+            "publish_time_ns": times,
+            "bus": number_column(frames.bus, pa.int32()),
+            "can_id": number_column(frames.can_id, pa.int64()),
+            "is_extended": flag_column(frames.is_extended),
+            "is_fd": flag_column(frames.is_fd),
+            "is_remote": flag_column(frames.is_remote),
+            "is_error": flag_column(frames.is_error),
+            "dlc": number_column(frames.dlc, pa.int32()),
+            "data": payload_column(frames),
+            "direction": direction_column(frames.is_transmitted),
         }
-        rows = len(frames.log_time_ns)
-        return self._rows(CAN_FRAMES, columns, rows=rows, channel=channel)
+        found = []
+        for start in range(0, max(len(times), 1), _MOST_ROWS):
+            rows = min(_MOST_ROWS, len(times) - start)
+            own = {name: column.slice(start, rows) for name, column in columns.items()}
+            found.append(self._rows(CAN_FRAMES, own, rows=rows, channel=channel))
+        return tuple(found)
 
     def raw(
         self,
@@ -156,26 +224,33 @@ class RowMaker:
         self, schema: pa.Schema, own: dict[str, pa.Array], *, rows: int, channel: Channel
     ) -> pa.RecordBatch:
         """All columns in the order of the table; what there is no value for is null."""
-        key = (schema.names[-2], len(schema), rows, channel.id, tuple(own))
-        if self._filled[0] != key:
-            same = {
-                "recording_id": self.context.recording_id,
-                "channel_id": channel.id,
-                "topic": channel.topic,
-                "ingest_date": self.context.ingest_date,
-            }
-            self._filled = (
-                key,
-                [
-                    None
-                    if field.name in own
-                    else self._constant(same.get(field.name), field.type, rows)
-                    for field in schema
-                ],
-            )
+        if rows > _MOST_ROWS:
+            return self._filled(schema, own, rows=rows, channel=channel)
+        key = (schema.names[-2], len(schema), channel.id)
+        template = self._templates.get(key)
+        if template is None or template.num_rows < rows:
+            room = max(1 << (rows - 1).bit_length(), _LEAST_ROWS) if rows else _LEAST_ROWS
+            template = self._filled(schema, {}, rows=room, channel=channel)
+            self._templates[key] = template
+        batch = template.slice(0, rows)
+        for name, column in own.items():
+            batch = _with(batch, name, column)
+        return batch
+
+    def _filled(
+        self, schema: pa.Schema, own: dict[str, pa.Array], *, rows: int, channel: Channel
+    ) -> pa.RecordBatch:
+        same = {
+            "recording_id": self.context.recording_id,
+            "channel_id": channel.id,
+            "topic": channel.topic,
+            "ingest_date": self.context.ingest_date,
+        }
         arrays = [
-            own[name] if array is None else array
-            for name, array in zip(schema.names, self._filled[1], strict=True)
+            own[field.name]
+            if field.name in own
+            else self._constant(same.get(field.name), field.type, rows)
+            for field in schema
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
@@ -232,6 +307,28 @@ class RowMaker:
             marks = np.zeros(len(one.value), bool) if one.is_invalid is None else one.is_invalid
             absent.append(marks | (one.raw is None))
         return pa.array(_joined(values, np.float64), mask=_joined(absent, np.bool_))
+
+
+def _parts_of(block: SignalBlock, wanted: Iterable[int]) -> list[SignalPart]:
+    """Some signals of a block, one by one."""
+    return [
+        SignalPart(
+            name=block.signals[at].name,
+            source=block.message.name,
+            unit=block.signals[at].unit,
+            definition_hash=block.definition_hash,
+            sequence=block.sequence,
+            log_time_ns=block.log_time_ns,
+            samples=block.samples(at),
+        )
+        for at in wanted
+    ]
+
+
+def _with(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
+    """The same with another column: a tenth of the time that a batch of all columns takes."""
+    at = batch.schema.get_field_index(name)
+    return batch.set_column(at, batch.schema.field(at), column)
 
 
 def _joined(

@@ -5,19 +5,29 @@ Source: Vector DBC file format (bit numbering, multiplexing); ISO 11898-1 (data 
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from contracts.errors import UnsupportedFormatError
 from contracts.recording import Int64Array, UInt8Array
-from udfs.encodings.bits import integers, words
-from udfs.encodings.columns import windows
+from udfs.decode.arena import new_array
+from udfs.encodings import can_kernels
 from udfs.encodings.dbc import EXTENDED, BusDefinition, MessageDefinition, SignalDefinition
-from udfs.encodings.samples import Mask, Samples, always, no_text, room_for
+from udfs.encodings.fields import (
+    FIELD,
+    FLOAT,
+    SIGNED,
+    UNSIGNED,
+    Fields,
+    read_fields,
+    read_integers,
+)
+from udfs.encodings.samples import Mask, Samples, always, no_text
 
 MAX_DATA_BYTES = 64
 WORD_BYTES = 8
@@ -25,6 +35,15 @@ _IDS_NAMED = 20
 _EXACT_BITS = 53
 DATA_LENGTHS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64], np.int64)
 """Bytes by CAN FD data length code."""
+
+
+def _numbers(array: npt.NDArray[np.generic]) -> Int64Array:
+    """One number behind the other, as kernels read them."""
+    return np.ascontiguousarray(array, np.int64)
+
+
+def _flags(array: npt.NDArray[np.generic]) -> Mask:
+    return np.ascontiguousarray(array, np.bool_)
 
 
 @attrs.frozen(eq=False)
@@ -43,19 +62,19 @@ class CanFrames:
         is_transmitted: (N,) int64, 1 Tx, 0 Rx, -1 unknown.
     """
 
-    log_time_ns: Int64Array
-    sequence: Int64Array
-    bus: Int64Array
-    can_id: Int64Array
-    is_extended: Mask
-    is_fd: Mask
-    is_remote: Mask
-    is_error: Mask
-    dlc: Int64Array
-    arena: UInt8Array
-    starts: Int64Array
-    lengths: Int64Array
-    is_transmitted: Int64Array
+    log_time_ns: Int64Array = attrs.field(converter=_numbers)
+    sequence: Int64Array = attrs.field(converter=_numbers)
+    bus: Int64Array = attrs.field(converter=_numbers)
+    can_id: Int64Array = attrs.field(converter=_numbers)
+    is_extended: Mask = attrs.field(converter=_flags)
+    is_fd: Mask = attrs.field(converter=_flags)
+    is_remote: Mask = attrs.field(converter=_flags)
+    is_error: Mask = attrs.field(converter=_flags)
+    dlc: Int64Array = attrs.field(converter=_numbers)
+    arena: UInt8Array = attrs.field(converter=np.ascontiguousarray)
+    starts: Int64Array = attrs.field(converter=_numbers)
+    lengths: Int64Array = attrs.field(converter=_numbers)
+    is_transmitted: Int64Array = attrs.field(converter=_numbers)
 
 
 @attrs.frozen(eq=False)
@@ -70,18 +89,85 @@ class SignalSamples:
 
 
 @attrs.frozen(eq=False)
+class _Layout:
+    """Some signals of a message as fields of its payload.
+
+    Attributes:
+        raw: Which output has the raw numbers of each.
+        value: Which has its physical values, the same where the two are equal.
+        last_byte: The last byte that any of them has.
+    """
+
+    signals: tuple[SignalDefinition, ...]
+    fields: Fields
+    raw: tuple[int, ...]
+    value: tuple[int, ...]
+    last_byte: int
+
+    @property
+    def slots(self) -> int:
+        """Outputs of all of them."""
+        return max(self.value, default=-1) + 1
+
+
+@attrs.frozen(eq=False)
+class SignalBlock:
+    """Signals of a message that the same N frames carry.
+
+    Attributes:
+        rows: (N,) int64, the frames.
+        sequence: (N,) int64, of the frames.
+        log_time_ns: (N,) int64, of the frames.
+        numbers: (S, N) float64, raw numbers and physical values as `layout` counts them.
+        payloads: (M, B) uint8 and, where not all of these carry the signals, (N,) which do.
+    """
+
+    message: MessageDefinition
+    definition_hash: str
+    layout: _Layout
+    rows: Int64Array
+    sequence: Int64Array
+    log_time_ns: Int64Array
+    numbers: npt.NDArray[np.float64]
+    payloads: tuple[UInt8Array, Int64Array | None]
+
+    @property
+    def signals(self) -> tuple[SignalDefinition, ...]:
+        """The signals."""
+        return self.layout.signals
+
+    def samples(self, at: int) -> Samples:
+        """Samples of one of the signals."""
+        signal, count = self.signals[at], len(self.rows)
+        raw, value = self.numbers[self.layout.raw[at]], self.numbers[self.layout.value[at]]
+        if not signal.choices:
+            return Samples(value, always(count), no_text(count), (), raw)
+        text = _choices_of(signal, raw, self)
+        return Samples(value, text < 0, text, tuple(signal.choices.values()), raw)
+
+
+@attrs.frozen(eq=False)
 class DecodedFrames:
     """What the definitions make of the frames.
 
     Attributes:
-        signals: Samples by signal.
+        blocks: Samples by message, and within it by the frames that carry the same signals.
         unknown: Frames by id that no definition knows.
         short: Frames by message name that are too short for some of its signals.
     """
 
-    signals: tuple[SignalSamples, ...]
+    blocks: tuple[SignalBlock, ...]
     unknown: Mapping[int, int]
     short: Mapping[str, int]
+
+    @property
+    def signals(self) -> tuple[SignalSamples, ...]:
+        """Samples by signal."""
+        return tuple(
+            SignalSamples(signal, one.message, one.definition_hash, one.rows, one.samples(at))
+            for one in self.blocks
+            for at, signal in enumerate(one.signals)
+        )
 
 
 @attrs.define(eq=False)
@@ -115,6 +201,16 @@ class Untold:
         return code, "; ".join(said)
 
 
+@attrs.frozen(eq=False)
+class _Told:
+    """Frames of one id, one behind the other, and the message that they carry."""
+
+    message: MessageDefinition
+    definition_hash: str
+    start: int
+    stop: int
+
+
 def decode_frames(
     frames: CanFrames, definitions: Mapping[int, Sequence[BusDefinition]]
 ) -> DecodedFrames:
@@ -124,47 +220,31 @@ def decode_frames(
         frames: Frames of any buses, in any order.
         definitions: By bus (-1: unknown bus), the first that knows an id decodes it.
     """
-    data = ~(frames.is_remote | frames.is_error) & (frames.can_id >= 0)
-    chosen = np.flatnonzero(data)
-    keys = frames.can_id[chosen] + np.int64(EXTENDED) * frames.is_extended[chosen]
-    keys = keys | (frames.bus[chosen] + 1) << np.int64(40)
-    every = _payloads(frames)
-    signals: list[SignalSamples] = []
+    numbered = can_kernels.number_keys(frames)
+    cursors = np.full(len(numbered.keys), -1, np.int64)
+    told: list[_Told] = []
     unknown: dict[int, int] = {}
-    short: dict[str, int] = {}
-    for key, places in _by_key(keys):
-        rows = chosen[places]
+    end = 0
+    for code in np.argsort(numbered.keys).tolist():
+        key, count = int(numbered.keys[code]), int(numbered.counts[code])
         can_id, extended = key & 0x1FFFFFFF, bool(key & EXTENDED)
         found = _message_for(definitions.get((key >> 40) - 1, ()), can_id, is_extended=extended)
         if found is None:
-            unknown[can_id] = unknown.get(can_id, 0) + len(rows)
+            unknown[can_id] = unknown.get(can_id, 0) + count
             continue
-        message, digest = found
-        lengths = frames.lengths[rows]
-        cut = int(np.count_nonzero(lengths < message.length))
+        cursors[code] = end
+        told.append(_Told(*found, end, end + count))
+        end += count
+    if not told:
+        return DecodedFrames((), unknown, {})
+    width = _payload_bytes(frames.lengths)
+    placed = can_kernels.sort_frames(frames, numbered.codes, cursors, rows=end, width=width)
+    short: dict[str, int] = {}
+    for one in told:
+        cut = int(np.count_nonzero(placed.lengths[one.start : one.stop] < one.message.length))
         if cut:
-            short[message.name] = short.get(message.name, 0) + cut
-        matrix = every[rows].view(np.uint8).reshape(len(rows), -1)
-        for signal, there, samples in decode_message(message, matrix, lengths=lengths):
-            carried = rows if there is None else rows[there]
-            signals.append(SignalSamples(signal, message, digest, carried, samples))
-    return DecodedFrames(tuple(signals), unknown, short)
-
-
-def _by_key(keys: Int64Array) -> Iterator[tuple[int, Int64Array]]:
-    """Yield each key that occurs with its places in their order, ascending by key."""
-    if not len(keys):
-        return
-    coded = pa.array(keys).dictionary_encode()
-    codes = coded.indices.to_numpy()
-    unique = coded.dictionary.to_numpy()
-    if len(unique) <= 1 << 16:
-        codes = codes.astype(np.uint16)  # which sorts by radix
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=len(unique)))
-    parts = np.split(order, ends[:-1])
-    for code in np.argsort(unique).tolist():
-        yield int(unique[code]), parts[code]
+            short[one.message.name] = short.get(one.message.name, 0) + cut
+    return DecodedFrames(tuple(_blocks(told, placed)), unknown, short)
 
 
 def _message_for(
@@ -177,162 +257,165 @@ def _message_for(
     return None
 
 
-def _payloads(frames: CanFrames) -> npt.NDArray[np.generic]:
-    """(N,) of 8 bytes or more: payloads side by side; what is behind a short one is arbitrary.
+def _payload_bytes(lengths: Int64Array) -> int:
+    """Bytes that hold the longest payload, in whole words."""
+    longest = int(lengths.max(initial=1))
+    return min(-(-longest // WORD_BYTES) * WORD_BYTES, MAX_DATA_BYTES)
 
-    Read in the order of the file, they come from memory once; what follows picks from the cache.
+
+def _blocks(told: Sequence[_Told], placed: can_kernels.PlacedFrames) -> Iterator[SignalBlock]:
+    """All signals; those of messages that every frame carries whole share their memory."""
+    whole = [_is_whole(one, placed) for one in told]
+    slots = [
+        _layout(one.message, None).slots * (one.stop - one.start) if is_whole else 0
+        for one, is_whole in zip(told, whole, strict=True)
+    ]
+    room, used = new_array(sum(slots)), 0
+    for one, is_whole, size in zip(told, whole, slots, strict=True):
+        if is_whole:
+            yield _block(one, placed, None, None, room[used : used + size])
+            used += size
+            continue
+        for members, rows in _parts(one, placed):
+            if rows is None or len(rows):
+                yield _block(one, placed, members, rows)
+
+
+def _is_whole(one: _Told, placed: can_kernels.PlacedFrames) -> bool:
+    """Whether every frame carries every signal."""
+    if any(signal.selector for signal in one.message.signals):
+        return False
+    shortest = int(placed.lengths[one.start : one.stop].min())
+    last = max((signal.last_byte for signal in one.message.signals), default=-1)
+    return last < min(shortest, placed.payloads.shape[1])
+
+
+def _block(
+    one: _Told,
+    placed: can_kernels.PlacedFrames,
+    members: tuple[int, ...] | None,
+    picked: Int64Array | None,
+    room: npt.NDArray[np.float64] | None = None,
+) -> SignalBlock:
+    """Read some signals, all by default, of some frames of a message, all by default."""
+    layout = _layout(one.message, members)
+    span = slice(one.start, one.stop)
+    rows, sequence, times = placed.order[span], placed.sequence[span], placed.log_time_ns[span]
+    if picked is not None:
+        rows, sequence, times = rows[picked], sequence[picked], times[picked]
+    shape = layout.slots, len(rows)
+    numbers = new_array(*shape) if room is None else room.reshape(shape)
+    payloads = placed.payloads[span]
+    read_fields(payloads, layout.fields, numbers, picked=picked)
+    return SignalBlock(
+        one.message,
+        one.definition_hash,
+        layout,
+        rows,
+        sequence,
+        times,
+        numbers,
+        (payloads, picked),
+    )
+
+
+def _parts(
+    one: _Told, placed: can_kernels.PlacedFrames
+) -> Iterator[tuple[tuple[int, ...], Int64Array | None]]:
+    """Signals that the same frames carry, by their positions in the message, and those frames.
+
+    A multiplexed signal is there where its selector is and has one of its values; one that ends
+    behind the payload is not.
     """
-    longest = int(frames.lengths.max(initial=0))
-    width = min(-(-max(longest, 1) // WORD_BYTES) * WORD_BYTES, MAX_DATA_BYTES)
-    arena = frames.arena
-    if len(frames.starts) and int(frames.starts.max()) + width > len(arena):
-        arena = np.concatenate([arena, np.zeros(width, np.uint8)])
-    return windows(arena, f"V{width}")[frames.starts]
-
-
-def decode_message(
-    message: MessageDefinition, matrix: UInt8Array, *, lengths: Int64Array
-) -> Iterator[tuple[SignalDefinition, Int64Array | None, Samples]]:
-    """Yield each signal that a frame carries, with the rows that do, and their samples.
-
-    Args:
-        message: The definition.
-        matrix: (N, B) uint8, payloads; B at least 8.
-        lengths: (N,) int64, bytes that are there; a signal that ends behind them is not.
-
-    Yields:
-        Signal, (M,) int64 rows or None for all of them, M samples.
-    """
-    shortest = int(lengths.min(initial=MAX_DATA_BYTES))
-    present: dict[str, Mask] = {}
-    selectors: dict[str, Int64Array] = {}
-    needed = {signal.selector for signal in message.signals}
-    parts: dict[tuple[object, ...], _Part] = {}
-    whole = _Part(matrix, rooms=2 * len(message.signals))
-    for signal in message.signals:
-        is_cut = signal.last_byte >= min(shortest, matrix.shape[1])
-        key = (signal.selector, signal.selected_by, signal.last_byte if is_cut else -1)
-        if key not in parts:
-            there = lengths > (signal.last_byte if is_cut else -1)
-            if signal.last_byte >= matrix.shape[1]:
-                there = np.zeros(len(matrix), bool)
-            if signal.selector:
-                there = there & _selected(signal, present, selectors)
-            parts[key] = whole if there.all() else _Part(matrix, np.flatnonzero(there))
-        part = parts[key]
+    span = slice(one.start, one.stop)
+    payloads, lengths = placed.payloads[span], placed.lengths[span]
+    width = payloads.shape[1]
+    limit = min(int(lengths.min()), width)
+    needed = {signal.selector for signal in one.message.signals}
+    carriers: dict[tuple[object, ...], Int64Array | None] = {}
+    members: dict[tuple[object, ...], list[int]] = {}
+    present: dict[str, tuple[SignalDefinition, Int64Array | None]] = {}
+    none = np.empty(0, np.int64)
+    for at, signal in enumerate(one.message.signals):
+        last = signal.last_byte if signal.last_byte >= limit else -1
+        key = (signal.selector, signal.selected_by, last)
+        if key not in carriers:
+            above = present.get(signal.selector)
+            is_lost = last >= width or (signal.selector and above is None)
+            carriers[key] = none if is_lost else _carriers(signal, above, payloads, lengths, last)
+        rows = carriers[key]
+        members.setdefault(() if rows is None else key, []).append(at)
         if signal.name in needed:
-            there = np.ones(len(matrix), bool)
-            if part.rows is not None:
-                there = np.zeros(len(matrix), bool)
-                there[part.rows] = True
-            present[signal.name] = there
-            is_inside = signal.last_byte < matrix.shape[1]
-            raw = _number(signal, matrix).astype(np.int64) if is_inside else np.zeros(1, np.int64)
-            selectors[signal.name] = raw
-        if len(part.matrix):
-            yield signal, part.rows, _samples(signal, part)
+            present[signal.name] = signal, rows
+    for key, group in members.items():
+        yield tuple(group), carriers[key] if key else None
 
 
-def _selected(
-    signal: SignalDefinition, present: Mapping[str, Mask], selectors: Mapping[str, Int64Array]
-) -> Mask:
-    """Which rows' selector has a value with which the signal is there; none if it is unknown."""
-    if signal.selector not in present:
-        return np.zeros(1, bool)
-    wanted = np.array(signal.selected_by, np.int64)
-    return present[signal.selector] & np.isin(selectors[signal.selector], wanted)
+def _carriers(
+    signal: SignalDefinition,
+    above: tuple[SignalDefinition, Int64Array | None] | None,
+    payloads: UInt8Array,
+    lengths: Int64Array,
+    last_byte: int,
+) -> Int64Array | None:
+    """Which frames carry a signal; None for all of them."""
+    selector, among, wanted = None, None, None
+    if above is not None:
+        if above[1] is not None and not len(above[1]):
+            return above[1]
+        selector, among = _fields([above[0]]), above[1]
+        wanted = np.array(sorted(signal.selected_by), np.int64)
+    rows = can_kernels.carrying_rows(
+        payloads, lengths, last_byte=last_byte, among=among, selector=selector, wanted=wanted
+    )
+    return None if len(rows) == len(payloads) else rows
 
 
-class _Part:
-    """Payloads of the frames that carry the same signals, and the words that these share.
+@functools.lru_cache(maxsize=8192)
+def _layout(message: MessageDefinition, members: tuple[int, ...] | None) -> _Layout:
+    """Some signals of a message, or all, and where their numbers go: first the raw ones.
 
-    Attributes:
-        rows: (M,) int64, which of the payloads; None for all of them.
-        matrix: (M, B) uint8.
+    Raises:
+        UnsupportedFormatError: UNSUPPORTED_TYPE, a number of more than 64 bits.
     """
-
-    def __init__(
-        self, matrix: UInt8Array, rows: Int64Array | None = None, *, rooms: int = 2
-    ) -> None:
-        self.rows = rows
-        self._rooms = rooms
-        self._free: list[npt.NDArray[np.float64]] = []
-        self.matrix = matrix if rows is None else matrix[rows]
-        self._words: dict[tuple[int, bool], npt.NDArray[np.uint64]] = {}
-
-    def room(self) -> npt.NDArray[np.float64]:
-        """(M,) to be filled; many at a time are cheaper."""
-        if not self._free:
-            self._free = list(room_for(self._rooms, len(self.matrix)))
-        return self._free.pop()
-
-    def raw(self, signal: SignalDefinition) -> npt.NDArray[np.float64]:
-        """(M,) float64, raw numbers of a signal."""
-        out = self.room()
-        size, first = signal.bit_count // 8, signal.byte_offset
-        if signal.is_float or signal.bit_count > 64 - 8:
-            out[:] = _number(signal, self.matrix)
-        elif not signal.bit_offset and signal.bit_count in (8, 16, 32):
-            kind = f"{'>' if signal.is_big_endian else '<'}{'i' if signal.is_signed else 'u'}{size}"
-            out[:] = self.matrix[:, first : first + size].view(kind)[:, 0]
-        else:
-            out[:] = self._shifted(signal)
-        return out
-
-    def _shifted(self, signal: SignalDefinition) -> Int64Array:
-        """(M,) int64 of less than 57 bits, which 8 bytes from its first one on hold."""
-        begin = min(signal.byte_offset, self.matrix.shape[1] - WORD_BYTES)
-        word = self._word(begin, is_big_endian=signal.is_big_endian)
-        below = 8 * (signal.byte_offset - begin)
-        if signal.is_big_endian:
-            below = 8 * (begin + WORD_BYTES - 1 - signal.last_byte)
-        below += signal.bit_offset
-        above = 64 - signal.bit_count
-        if signal.is_signed:
-            return (word << np.uint64(above - below)).view(np.int64) >> np.int64(above)
-        return (word >> np.uint64(below) & np.uint64((1 << signal.bit_count) - 1)).view(np.int64)
-
-    def _word(self, begin: int, *, is_big_endian: bool) -> npt.NDArray[np.uint64]:
-        found = self._words.get((begin, is_big_endian))
-        if found is None:
-            columns = self.matrix[:, begin : begin + WORD_BYTES]
-            found = columns.view(">u8" if is_big_endian else "<u8")[:, 0].astype(np.uint64)
-            self._words[begin, is_big_endian] = found
-        return found
+    chosen = message.signals if members is None else tuple(message.signals[i] for i in members)
+    fields = _fields(chosen)
+    values, free = [], len(chosen)
+    for at, signal in enumerate(chosen):
+        has_rule = signal.scale != 1 or bool(signal.offset)
+        fields[at]["raw_slot"], fields[at]["value_slot"] = at, free if has_rule else -1
+        values.append(free if has_rule else at)
+        free += has_rule
+    last = max((signal.last_byte for signal in chosen), default=-1)
+    return _Layout(chosen, fields, tuple(range(len(chosen))), tuple(values), last)
 
 
-def _number(
-    signal: SignalDefinition, matrix: UInt8Array
-) -> npt.NDArray[np.int64] | npt.NDArray[np.uint64] | npt.NDArray[np.float64]:
-    """(N,) raw numbers of a signal of any layout, in the type that holds them."""
-    place = {
-        "byte_offset": signal.byte_offset,
-        "bit_offset": signal.bit_offset,
-        "bit_count": signal.bit_count,
-    }
-    big = signal.is_big_endian
-    if signal.is_float:
-        pattern = words(matrix, **place, is_big_endian=big)
-        kind = {16: np.uint16, 32: np.uint32, 64: np.uint64}[signal.bit_count]
-        numbers = pattern.astype(kind).view(f"<f{signal.bit_count // 8}")
-        with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
-            return numbers.astype(np.float64)
-    return integers(matrix, **place, is_signed=signal.is_signed, is_big_endian=big)
+def _fields(signals: Sequence[SignalDefinition]) -> Fields:
+    """(F,) `FIELD` without outputs."""
+    fields = np.zeros(len(signals), FIELD)
+    for field, signal in zip(fields, signals, strict=True):
+        if signal.bit_count > 64 or (signal.is_float and signal.bit_count not in (16, 32, 64)):
+            what = f"a number of {signal.bit_count} bits"
+            raise UnsupportedFormatError(what, code="UNSUPPORTED_TYPE")
+        field["byte_offset"], field["bit_offset"] = signal.byte_offset, signal.bit_offset
+        field["bit_count"], field["is_big_endian"] = signal.bit_count, signal.is_big_endian
+        field["kind"] = FLOAT if signal.is_float else SIGNED if signal.is_signed else UNSIGNED
+        field["factor"], field["offset"] = signal.scale, signal.offset
+        field["raw_slot"] = field["value_slot"] = -1
+    return fields
 
 
-def _samples(signal: SignalDefinition, part: _Part) -> Samples:
-    raw = part.raw(signal)
-    value = raw
-    if signal.scale != 1 or signal.offset:
-        with np.errstate(all="ignore"):
-            value = np.multiply(raw, signal.scale, out=part.room())
-            if signal.offset:
-                np.add(value, signal.offset, out=value)
-    if not signal.choices:
-        return Samples(value, always(len(raw)), no_text(len(raw)), (), raw)
-    number = raw if signal.bit_count <= _EXACT_BITS else _number(signal, part.matrix)
-    text = _choice_of(number, np.array(list(signal.choices)))
-    return Samples(value, text < 0, text, tuple(signal.choices.values()), raw)
+def _choices_of(
+    signal: SignalDefinition, raw: npt.NDArray[np.float64], block: SignalBlock
+) -> Int64Array:
+    """(N,) which choice each sample is, -1 for none; told by the bits where a double rounds."""
+    if signal.is_float or signal.bit_count <= _EXACT_BITS:
+        return _choice_of(raw, np.array(list(signal.choices)))
+    payloads, picked = block.payloads
+    chosen = payloads if picked is None else payloads[picked]
+    exact = read_integers(chosen, _fields([signal]))[0]
+    number = exact if signal.is_signed or signal.bit_count < 64 else exact.view(np.uint64)
+    return _choice_of(number, np.array(list(signal.choices)))
 
 
 def _choice_of(number: npt.NDArray[np.generic], choices: npt.NDArray[np.generic]) -> Int64Array:

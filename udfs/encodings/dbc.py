@@ -67,9 +67,12 @@ class SignalDefinition:
     selected_by: tuple[int, ...] = ()
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class MessageDefinition:
-    """A message; its signals stand behind the multiplexers they depend on."""
+    """A message; its signals stand behind the multiplexers they depend on.
+
+    It is itself alone, so that what is made of it once can be kept by it.
+    """
 
     name: str
     can_id: int

@@ -71,4 +71,30 @@ static inline int64_t signed_bits(uint64_t bits, int32_t bit_count) {
     return (int64_t)((bits ^ sign) - sign);
 }
 
+static inline double as_double(uint64_t bits) {
+    double number;
+    memcpy(&number, &bits, 8);
+    return number;
+}
+
+static inline double half_to_double(uint16_t half) {
+    uint64_t sign = (uint64_t)(half >> 15) << 63;
+    uint64_t exponent = half >> 10 & 31, fraction = half & 1023;
+    if (exponent == 31) return as_double(sign | UINT64_C(0x7ff) << 52 | fraction << 42);
+    if (exponent) return as_double(sign | (exponent + 1008) << 52 | fraction << 42);
+    double small = (double)fraction / 16777216.0; /* 2^-24 */
+    return sign ? -small : small;
+}
+
+static inline double number_of(uint64_t bits, const Field *field) {
+    if (field->kind == FIELD_SIGNED) return (double)signed_bits(bits, field->bit_count);
+    if (field->kind == FIELD_UNSIGNED) return (double)bits;
+    if (field->bit_count == 64) return as_double(bits);
+    if (field->bit_count == 16) return half_to_double((uint16_t)bits);
+    uint32_t pattern = (uint32_t)bits;
+    float number;
+    memcpy(&number, &pattern, 4);
+    return (double)number;
+}
+
 #endif
