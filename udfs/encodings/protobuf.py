@@ -23,12 +23,16 @@ from contracts.recording import Int64Array, MessageBatch, Schema
 from udfs.encodings.columns import EMPTY_FIELD, list_type
 from udfs.encodings.json_text import payload
 from udfs.encodings.payload import BadPayload, Decoded
-from udfs.encodings.protobuf_wire import FIXED32, FIXED64, VARINT, Field, read_messages
+from udfs.encodings.protobuf_program import (
+    ProtobufProgram,
+    compiled,
+    is_instant,
+    is_map,
+    is_text,
+)
 
-MAX_DEPTH = 32
 _NS = 1_000_000_000
-_SECONDS = range(-(1 << 63) // _NS + 1, (1 << 63) // _NS - 1)
-_INSTANTS = ("google.protobuf.Timestamp", "google.protobuf.Duration")
+_INT64 = range(-(1 << 63), 1 << 63)
 _WELL_KNOWN = {
     f"google/protobuf/{name}.proto": f"google.protobuf.{name}_pb2"
     for name in ("any", "duration", "empty", "field_mask", "struct", "timestamp", "wrappers")
@@ -45,24 +49,6 @@ _TYPES = {
     FieldDescriptor.CPPTYPE_STRING: pa.string(),
 }
 
-_WIRE = {
-    FieldDescriptor.TYPE_DOUBLE: (FIXED64, "f8"),
-    FieldDescriptor.TYPE_FLOAT: (FIXED32, "f4"),
-    FieldDescriptor.TYPE_INT64: (VARINT, "i8"),
-    FieldDescriptor.TYPE_UINT64: (VARINT, "u8"),
-    FieldDescriptor.TYPE_INT32: (VARINT, "i4"),
-    FieldDescriptor.TYPE_FIXED64: (FIXED64, "u8"),
-    FieldDescriptor.TYPE_FIXED32: (FIXED32, "u4"),
-    FieldDescriptor.TYPE_BOOL: (VARINT, "?"),
-    FieldDescriptor.TYPE_UINT32: (VARINT, "u4"),
-    FieldDescriptor.TYPE_ENUM: (VARINT, "i4"),
-    FieldDescriptor.TYPE_SFIXED32: (FIXED32, "i4"),
-    FieldDescriptor.TYPE_SFIXED64: (FIXED64, "i8"),
-    FieldDescriptor.TYPE_SINT32: (VARINT, "i4"),
-    FieldDescriptor.TYPE_SINT64: (VARINT, "i8"),
-}
-_INSTANT = pa.struct([("seconds", pa.int64()), ("nanos", pa.int32())])
-
 Convert = Callable[[Any], Any]
 
 
@@ -76,23 +62,19 @@ class ProtobufDecoder:
 
     Attributes:
         schema: The columns: instants in `_ns`, enumerations as numbers, maps as lists of entries.
-        fields: How the columns are read from all messages at once.
+        program: What reads the columns.
         message_class: Parser of the type.
         convert: What makes a row of a parsed message.
     """
 
     schema: pa.Schema
-    fields: tuple[Field, ...]
+    program: ProtobufProgram
     message_class: type[Any]
     convert: Convert
 
     def decode(self, batch: MessageBatch) -> Decoded:
         """Decode every message; errors are BAD_PROTOBUF and TIME_OUT_OF_RANGE."""
-        columns, index = read_messages(
-            self.fields, batch.arena, starts=batch.starts, lengths=batch.lengths
-        )
-        if not self.fields:
-            columns = [pa.nulls(len(index), pa.bool_())]
+        columns, index = self.program.read(batch.arena, starts=batch.starts, lengths=batch.lengths)
         rows = pa.RecordBatch.from_arrays(columns, schema=self.schema)
         if len(index) == len(batch.starts):
             return Decoded(rows, index)
@@ -108,7 +90,7 @@ class ProtobufDecoder:
     def _one_by_one(
         self, batch: MessageBatch, messages: Int64Array
     ) -> tuple[pa.RecordBatch, Int64Array, tuple[BadPayload, ...]]:
-        """Parse messages whose bytes are not as writers put them, or that are damaged."""
+        """Parse messages that are damaged, or hold what only the parser reads."""
         rows: list[dict[str, Any]] = []
         index: list[int] = []
         bad: list[BadPayload] = []
@@ -117,7 +99,7 @@ class ProtobufDecoder:
             try:
                 rows.append(self.convert(self.message_class.FromString(data)))
                 index.append(i)
-            except (ProtobufError, ValueError) as error:
+            except (ProtobufError, json_format.Error, ValueError) as error:
                 bad.append(BadPayload(i, "BAD_PROTOBUF", str(error)[:200]))
             except _TimeError as error:
                 bad.append(BadPayload(i, "TIME_OUT_OF_RANGE", str(error)))
@@ -141,9 +123,8 @@ def protobuf_decoder(schema: Schema) -> ProtobufDecoder:
         what = f"descriptors of {schema.name}: {error}"
         raise UnsupportedFormatError(what, code="UNPARSABLE_DEFINITION") from error
     kind, convert = _message(root, ())
-    fields = _wire_fields(root, kind, ())
     parser = message_factory.GetMessageClass(root)
-    return ProtobufDecoder(pa.schema(list(kind)), fields, parser, convert)
+    return ProtobufDecoder(pa.schema(list(kind)), compiled(root, kind), parser, convert)
 
 
 def _pool(files: dict[str, descriptor_pb2.FileDescriptorProto]) -> DescriptorPool:
@@ -190,55 +171,11 @@ def _message(kind: Descriptor, parents: Sequence[str]) -> tuple[pa.StructType, C
     return pa.struct(fields or [(EMPTY_FIELD, pa.bool_())]), convert
 
 
-def _wire_fields(
-    kind: Descriptor, column: pa.StructType, parents: Sequence[str]
-) -> tuple[Field, ...]:
-    """The fields by number, each with the type of its column."""
-    inner = (*parents, kind.full_name)
-    fields = [
-        _wire_field(field, column.field(place).type, inner, place)
-        for place, field in enumerate(kind.fields)
-    ]
-    return tuple(sorted(fields, key=lambda field: field.number))
-
-
-def _wire_field(
-    field: FieldDescriptor, column: pa.DataType, parents: Sequence[str], place: int
-) -> Field:
-    """How a field's bytes stand; those that only the parser takes say so."""
-    one = Field(field.number, column, place, is_repeated=field.is_repeated)
-    kind = field.message_type
-    is_group = field.type == FieldDescriptor.TYPE_GROUP
-    if field.is_required or is_group or (kind is not None and kind.GetOptions().map_entry):
-        return attrs.evolve(one, is_read=False)
-    if kind is not None:
-        is_instant = kind.full_name in _INSTANTS
-        if not is_instant and (kind.full_name in parents or len(parents) >= MAX_DEPTH):
-            return attrs.evolve(one, is_read=False)
-        parts = _INSTANT if is_instant else one.element_type
-        one = attrs.evolve(one, message=_wire_fields(kind, parts, parents), is_instant=is_instant)
-    elif field.type in _WIRE:
-        wire, code = _WIRE[field.type]
-        closed = field.enum_type is not None and field.enum_type.is_closed
-        one = attrs.evolve(
-            one,
-            wire=wire,
-            code=code,
-            is_zigzag=field.type in (FieldDescriptor.TYPE_SINT32, FieldDescriptor.TYPE_SINT64),
-            is_packed=field.is_packed,
-            values=tuple(value.number for value in field.enum_type.values) if closed else (),
-        )
-    oneof = field.containing_oneof
-    is_choice = oneof is not None and len(oneof.fields) > 1
-    return attrs.evolve(one, has_presence=field.has_presence, oneof=oneof.name if is_choice else "")
-
-
 def _column_names(kind: Descriptor) -> dict[str, str]:
     """Lower-case names, each once; instants end in `_ns`."""
     names: dict[str, str] = {}
     for field in kind.fields:
-        is_instant = field.message_type is not None and field.message_type.full_name in _INSTANTS
-        name = field.name.lower() + ("_ns" if is_instant else "")
+        name = field.name.lower() + ("_ns" if is_instant(field.message_type) else "")
         while name in names.values():
             name += "_"
         names[field.name] = name
@@ -246,9 +183,8 @@ def _column_names(kind: Descriptor) -> dict[str, str]:
 
 
 def _column(field: FieldDescriptor, parents: Sequence[str]) -> tuple[pa.DataType, Convert]:
-    entry = field.message_type
-    if entry is not None and entry.GetOptions().map_entry:
-        return _map(entry, parents)
+    if is_map(field):
+        return _map(field.message_type, parents)
     kind, convert = _single(field, parents)
     if field.is_repeated:
         return list_type(kind), lambda values: [convert(one) for one in values]
@@ -263,9 +199,9 @@ def _single(field: FieldDescriptor, parents: Sequence[str]) -> tuple[pa.DataType
         if field.type == FieldDescriptor.TYPE_STRING:
             return pa.string(), _text
         return _TYPES[field.cpp_type], _same
-    if kind.full_name in _INSTANTS:
+    if is_instant(kind):
         return pa.int64(), _nanoseconds
-    if kind.full_name in parents or len(parents) >= MAX_DEPTH:
+    if is_text(kind, parents):
         return pa.string(), _as_json
     return _message(kind, parents)
 
@@ -273,11 +209,12 @@ def _single(field: FieldDescriptor, parents: Sequence[str]) -> tuple[pa.DataType
 def _map(entry: Descriptor, parents: Sequence[str]) -> tuple[pa.DataType, Convert]:
     if not {"key", "value"} <= set(entry.fields_by_name):
         raise UnsupportedFormatError(f"{entry.full_name} is a map without key or value")
-    key, _ = _single(entry.fields_by_name["key"], parents)
+    key, to_key = _single(entry.fields_by_name["key"], parents)
     value, convert = _single(entry.fields_by_name["value"], parents)
 
     def entries(values: Any) -> list[dict[str, Any]]:
-        return [{"key": name, "value": convert(values[name])} for name in sorted(values)]
+        names = sorted(to_key(name) for name in values)
+        return [{"key": name, "value": convert(values[name])} for name in names]
 
     return list_type(pa.struct([("key", key), ("value", value)])), entries
 
@@ -294,9 +231,10 @@ def _text(value: Any) -> Any:
 
 
 def _nanoseconds(value: Any) -> int:
-    if value.seconds not in _SECONDS:
+    instant = int(value.seconds) * _NS + int(value.nanos)
+    if instant not in _INT64:
         raise _TimeError(f"{value.seconds} s do not fit int64 nanoseconds")
-    return int(value.seconds) * _NS + int(value.nanos)
+    return instant
 
 
 def _as_json(value: Any) -> str:

@@ -226,7 +226,7 @@ static int read_text(Reader *reader, const int64_t *item, int64_t row) {
         if (column->size + length > column->room && (fault = grow_column(column, length)))
             return fault;
         if (length) memcpy(column->data + column->size, from, (size_t)length);
-        if (!is_utf8(from, length)) return BAD_UTF8;
+        if (!is_utf8(from, from + length)) return BAD_UTF8;
         column->size += length;
     } else {
         if ((fault = grow_column(column, 3 * length))) return fault;

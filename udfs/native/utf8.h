@@ -1,43 +1,42 @@
-/* Text: is it UTF-8, and UTF-8 of UTF-16. */
+/* UTF-8 as RFC 3629 has it: nothing overlong, no surrogates, nothing above U+10FFFF; and UTF-8 of
+ * UTF-16. */
 #ifndef UTF8_H
 #define UTF8_H
 
 #include <stdint.h>
 #include <string.h>
 
-/* Bytes of the character that stands at `from`, of which `left` bytes are there; 0 if it is none.
- * Source: Unicode 16, table 3-7. */
-static inline int64_t utf8_character(const uint8_t *from, int64_t left) {
-    uint8_t first = from[0], low = 0x80, high = 0xBF;
-    int64_t size;
-    if (first < 0x80) return 1;
-    if (first < 0xC2) return 0;
-    if (first < 0xE0) size = 2;
-    else if (first < 0xF0) size = 3;
-    else if (first < 0xF5) size = 4;
-    else return 0;
-    if (first == 0xE0) low = 0xA0;
-    if (first == 0xED) high = 0x9F;
-    if (first == 0xF0) low = 0x90;
-    if (first == 0xF4) high = 0x8F;
-    if (left < size || from[1] < low || from[1] > high) return 0;
+static inline int is_ascii_word(const uint8_t *at) {
+    uint64_t word;
+    memcpy(&word, at, 8);
+    return !(word & 0x8080808080808080u);
+}
+
+/* Bytes of the character that starts at `at` with a byte above 127; 0 if it is none. */
+static inline int64_t utf8_character(const uint8_t *at, const uint8_t *end) {
+    uint32_t head = at[0];
+    int64_t size = head < 0xe0 ? 2 : head < 0xf0 ? 3 : 4;
+    if (head < 0xc2 || head > 0xf4 || end - at < size) return 0;
+    uint32_t second = at[1];
+    uint32_t least = head == 0xe0 ? 0xa0 : head == 0xf0 ? 0x90 : 0x80;
+    uint32_t most = head == 0xed ? 0x9f : head == 0xf4 ? 0x8f : 0xbf;
+    if (second < least || second > most) return 0;
     for (int64_t i = 2; i < size; i++)
-        if ((from[i] & 0xC0) != 0x80) return 0;
+        if ((at[i] & 0xc0) != 0x80) return 0;
     return size;
 }
 
-static inline int is_utf8(const uint8_t *from, int64_t length) {
-    const uint64_t others = 0x8080808080808080u;
-    while (length > 0) {
-        uint64_t word = 0;
-        memcpy(&word, from, length < 8 ? (size_t)length : 8);
-        int64_t step = length < 8 ? length : 8;
-        if (word & others) {
-            step = utf8_character(from, length);
-            if (!step) return 0;
+static inline int is_utf8(const uint8_t *at, const uint8_t *end) {
+    while (at < end) {
+        if (end - at >= 8 && is_ascii_word(at)) {
+            at += 8;
+        } else if (*at < 0x80) {
+            at++;
+        } else {
+            int64_t size = utf8_character(at, end);
+            if (!size) return 0;
+            at += size;
         }
-        from += step;
-        length -= step;
     }
     return 1;
 }

@@ -1,0 +1,613 @@
+/* Protocol Buffers messages into columns, in one pass over their bytes.
+
+   What to do is compiled from the descriptors (encodings/protobuf_program.py): a list of fields for
+   each message type at each place where it stands. Writers put fields in the order of their
+   numbers, so the next field of the list is tried first.
+
+   A message is either read, exactly as upb reads it, or left to upb: one that is damaged, for upb
+   has the words for it, and one that holds what has no place in columns. Nothing of it stays.
+
+   Source: https://protobuf.dev/programming-guides/encoding */
+#include "rows.h"
+#include "utf8.h"
+
+enum { VARINT = 0, FIXED64 = 1, LENGTH = 2, GROUP = 3, GROUP_END = 4, FIXED32 = 5 };
+
+typedef enum {
+    INT32, UINT32, INT64, UINT64, SINT32, SINT64, BOOL, CLOSED_ENUM, FIXED_4, UNSIGNED_4, FIXED_8,
+    UNSIGNED_8, STRING, BYTES, MESSAGE, GROUPED, INSTANT, MAP, LEFT
+} Kind;
+
+enum { MAX_TAG_BYTES = 5, MAX_SKIPPED_GROUPS = 16, FEW_ENTRIES = 64 };
+static const uint64_t STOPS = 0x8080808080808080u;
+static const int64_t NS = 1000000000;
+
+/* A field, as `FIELD` of protobuf_program.py. */
+typedef struct {
+    uint64_t tag;  /* as its bytes stand in a little-endian word */
+    uint64_t mask; /* of those bytes */
+    uint32_t number;
+    int32_t tag_bytes;
+    int32_t kind;
+    int32_t wire; /* of one value */
+    int32_t is_repeated;
+    int32_t column;
+    int32_t message; /* of a message: its fields; of a map: which map */
+    int32_t choice;  /* the oneof that it belongs to, or -1 */
+    int32_t values;  /* of a closed enumeration: its values */
+    int32_t value_count;
+    int32_t is_plain; /* one number, of any value, for itself: nothing else is to be asked */
+} Field;
+
+/* The fields of a message type at one place, by number, and behind them two that match nothing. */
+typedef struct {
+    int32_t first;
+    int32_t count;
+    int32_t table; /* where the fields of low numbers are found by number */
+    int32_t table_size;
+    int32_t is_open; /* numbers that are not its own may belong to extensions */
+} Message;
+
+/* Which field of a oneof a row has. */
+typedef struct {
+    int64_t row;
+    int64_t column;
+} Choice;
+
+/* A map and the entries of a row that it did not take in yet: keys go in order, each once. */
+typedef struct {
+    Growing entries;
+    int64_t row;
+    int32_t column;
+    int32_t message;
+} Map;
+
+typedef struct {
+    const uint8_t *at;
+    const uint8_t *end;
+    const uint8_t *text; /* of a key that is a text */
+    uint64_t key;        /* of a number, so that it sorts; of a text its length */
+    int64_t ordinal;
+} Entry;
+
+typedef struct {
+    const Message *messages;
+    const Field *fields;
+    const int32_t *tables;
+    const int32_t *values;
+    Column *columns;
+    Choice *choices;
+    Map *maps;
+    int32_t column_count;
+    int32_t map_count;
+} Program;
+
+typedef struct {
+    Program program;
+    const uint8_t *limit; /* end of the arena */
+    int status;
+} Walk;
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* Readers return where they stand behind what they have read, or NULL: the message is left. */
+typedef const uint8_t *Position;
+
+static Position read_message(Walk *walk, int32_t message, int64_t row, Position at, Position end,
+                             uint32_t group);
+
+/* Ends the work on the batch. */
+static int stop(Walk *walk, int status) {
+    walk->status = status;
+    return 0;
+}
+
+static Position out_of(Walk *walk, int status) {
+    walk->status = status;
+    return NULL;
+}
+
+/* Numbers */
+
+static inline uint64_t load_8(Position at) {
+    uint64_t word;
+    memcpy(&word, at, 8);
+    return word;
+}
+
+static inline uint32_t load_4(Position at) {
+    uint32_t word;
+    memcpy(&word, at, 4);
+    return word;
+}
+
+static Position slow_varint(Position at, Position end, uint64_t *value) {
+    uint64_t found = 0;
+    for (int i = 0; i < 10 && at < end; i++) {
+        uint64_t byte = *at++;
+        if (i == 9 && byte > 1) return NULL;
+        found |= (byte & 0x7f) << (7 * i);
+        if (byte < 0x80) {
+            *value = found;
+            return at;
+        }
+    }
+    return NULL;
+}
+
+/* A varint of which the first byte says that there are more. */
+static inline Position long_varint(const Walk *walk, Position at, Position end, uint64_t *value) {
+    if (walk->limit - at < 8) return slow_varint(at, end, value);
+    uint64_t word = load_8(at), stops = ~word & STOPS;
+    if (!stops) return slow_varint(at, end, value);
+    at += __builtin_ctzll(stops) / 8 + 1;
+    word &= (stops ^ (stops - 1)) & ~STOPS;
+    word = (word & 0x007f007f007f007fu) | (word & 0x7f007f007f007f00u) >> 1;
+    word = (word & 0x00003fff00003fffu) | (word & 0x3fff00003fff0000u) >> 2;
+    *value = (word & 0x0fffffffu) | (word & 0x0fffffff00000000u) >> 4;
+    return at <= end ? at : NULL;
+}
+
+static inline Position read_varint(const Walk *walk, Position at, Position end, uint64_t *value) {
+    if (at >= end) return NULL;
+    if (*at >= 0x80) return long_varint(walk, at, end, value);
+    *value = *at;
+    return at + 1;
+}
+
+/* The bits of a number of any kind that stands at a position with its own wire type. */
+static inline Position read_bits(const Walk *walk, int32_t wire, Position at, Position end,
+                                 uint64_t *bits) {
+    if (wire == VARINT) return read_varint(walk, at, end, bits);
+    int64_t size = wire == FIXED64 ? 8 : 4;
+    if (end - at < size) return NULL;
+    *bits = size == 8 ? load_8(at) : load_4(at);
+    return at + size;
+}
+
+static inline uint64_t unfold(uint64_t bits) { return bits >> 1 ^ (0 - (bits & 1)); }
+
+static int is_value(const Walk *walk, const Field *field, uint32_t bits) {
+    const int32_t *values = walk->program.values + field->values;
+    for (int32_t i = 0; i < field->value_count; i++)
+        if (values[i] == (int32_t)bits) return 1;
+    return 0;
+}
+
+/* Reads a number and puts it into its column. */
+ALWAYS_INLINE Position read_number(Walk *walk, int32_t kind, Column *column, int64_t row,
+                                   Position at, Position end) {
+    uint64_t bits = 0;
+    int is_put = 0;
+    switch (kind) {
+    case FIXED_4: case UNSIGNED_4:
+        if (end - at < 4) return NULL;
+        bits = load_4(at);
+        at += 4;
+        break;
+    case FIXED_8: case UNSIGNED_8:
+        if (end - at < 8) return NULL;
+        bits = load_8(at);
+        at += 8;
+        break;
+    default:
+        at = read_varint(walk, at, end, &bits);
+        if (!at) return NULL;
+    }
+    switch (kind) {
+    case BOOL: is_put = put_bit(column, row, bits != 0); break;
+    case SINT32: is_put = put_4(column, row, (uint32_t)unfold((uint32_t)bits)); break;
+    case INT32: case CLOSED_ENUM: case FIXED_4:
+        is_put = put_4(column, row, (uint32_t)bits);
+        break;
+    case SINT64: is_put = put_8(column, row, unfold(bits)); break;
+    case UINT32: case UNSIGNED_4: is_put = put_8(column, row, (uint32_t)bits); break;
+    case UINT64: case UNSIGNED_8: is_put = put_16(column, row, bits); break;
+    default: is_put = put_8(column, row, bits);
+    }
+    return is_put ? at : out_of(walk, ROWS_NO_MEMORY);
+}
+
+/* The same for a kind that is told as a constant in each case, so that one jump does it all. */
+ALWAYS_INLINE Position read_any_number(Walk *walk, int32_t kind, Column *column, int64_t row,
+                                       Position at, Position end) {
+    switch (kind) {
+    case INT32: case CLOSED_ENUM: return read_number(walk, INT32, column, row, at, end);
+    case UINT32: return read_number(walk, UINT32, column, row, at, end);
+    case INT64: return read_number(walk, INT64, column, row, at, end);
+    case UINT64: return read_number(walk, UINT64, column, row, at, end);
+    case SINT32: return read_number(walk, SINT32, column, row, at, end);
+    case SINT64: return read_number(walk, SINT64, column, row, at, end);
+    case BOOL: return read_number(walk, BOOL, column, row, at, end);
+    case FIXED_4: return read_number(walk, FIXED_4, column, row, at, end);
+    case UNSIGNED_4: return read_number(walk, UNSIGNED_4, column, row, at, end);
+    case FIXED_8: return read_number(walk, FIXED_8, column, row, at, end);
+    default: return read_number(walk, UNSIGNED_8, column, row, at, end);
+    }
+}
+
+/* What has a length */
+
+/* Where what stands behind a length begins; `*end` becomes its end. */
+static inline Position read_span(const Walk *walk, Position at, Position *end) {
+    uint64_t size;
+    at = read_varint(walk, at, *end, &size);
+    if (!at || size > (uint64_t)(*end - at)) return NULL;
+    *end = at + size;
+    return at;
+}
+
+static int put_text(Walk *walk, const Field *field, Column *column, int64_t row, Position at,
+                    Position end) {
+    if (field->kind == STRING && !is_utf8(at, end)) return 0;
+    int status;
+    int64_t size = end - at;
+    uint8_t *to = text_open(column, row, size, &status);
+    if (!to) return stop(walk, status);
+    if (size <= 8 && walk->limit - at >= 8)
+        memcpy(to, at, 8);
+    else
+        memcpy(to, at, (size_t)size);
+    text_keep(column, row, size);
+    return 1;
+}
+
+/* Seconds and nanoseconds as one number; what stands differently than writers put it is left. */
+static int put_instant(Walk *walk, Column *column, int64_t row, Position at, Position end) {
+    int64_t parts[2] = {0, 0};
+    for (int i = 0; i < 2; i++) {
+        if (at >= end || *at != (i + 1) << 3) continue;
+        uint64_t bits;
+        at = read_varint(walk, at + 1, end, &bits);
+        if (!at) return 0;
+        parts[i] = i ? (int32_t)bits : (int64_t)bits;
+    }
+    int64_t instant;
+    if (at != end || column->count > row || __builtin_mul_overflow(parts[0], NS, &instant) ||
+        __builtin_add_overflow(instant, parts[1], &instant))
+        return 0;
+    return put_8(column, row, (uint64_t)instant) || stop(walk, ROWS_NO_MEMORY);
+}
+
+/* Fields that are unknown */
+
+static Position skip_value(const Walk *walk, uint32_t wire, Position at, Position end) {
+    uint64_t bits;
+    if (wire == VARINT || wire == FIXED64 || wire == FIXED32)
+        return read_bits(walk, (int32_t)wire, at, end, &bits);
+    if (wire != LENGTH) return NULL;
+    Position inner = end;
+    return read_span(walk, at, &inner) ? inner : NULL;
+}
+
+static Position read_tag(const Walk *walk, Position at, Position end, uint32_t *tag) {
+    uint64_t bits;
+    Position after = read_varint(walk, at, end, &bits);
+    if (!after || after - at > MAX_TAG_BYTES || bits > UINT32_MAX || bits < 8) return NULL;
+    *tag = (uint32_t)bits;
+    return after;
+}
+
+static Position skip_field(const Walk *walk, uint32_t tag, Position at, Position end) {
+    uint32_t open[MAX_SKIPPED_GROUPS];
+    int depth = 0;
+    for (;;) {
+        uint32_t wire = tag & 7;
+        if (wire == GROUP) {
+            if (depth == MAX_SKIPPED_GROUPS) return NULL;
+            open[depth++] = tag >> 3;
+        } else if (wire == GROUP_END) {
+            if (!depth || open[--depth] != tag >> 3) return NULL;
+        } else {
+            at = skip_value(walk, wire, at, end);
+        }
+        if (!at || !depth) return at;
+        at = read_tag(walk, at, end, &tag);
+        if (!at) return NULL;
+    }
+}
+
+/* Rows that are cut off */
+
+static void cut(Walk *walk, int32_t first, int32_t end, int64_t row) {
+    const Program *program = &walk->program;
+    rows_cut(program->columns, first, end, row);
+    for (int32_t i = 0; i < program->map_count; i++) {
+        Map *map = program->maps + i;
+        if (map->column < first || map->column >= end) continue;
+        if (map->row >= program->columns[map->column].rows) map->entries.size = 0;
+    }
+}
+
+/* A field of a oneof takes the place of the one that was there before. */
+static void choose(Walk *walk, const Field *field, int64_t row) {
+    Choice *choice = walk->program.choices + field->choice;
+    if (choice->row == row && choice->column != field->column) {
+        int32_t other = (int32_t)choice->column;
+        cut(walk, other, walk->program.columns[other].end, row);
+    }
+    choice->row = row;
+    choice->column = field->column;
+}
+
+/* Maps */
+
+/* The key as a number that sorts as the key does. */
+static uint64_t sortable(int32_t kind, uint64_t bits) {
+    const uint64_t sign = (uint64_t)1 << 63;
+    switch (kind) {
+    case BOOL: return bits != 0;
+    case INT32: case FIXED_4: return (uint64_t)(int64_t)(int32_t)bits ^ sign;
+    case SINT32: return (uint64_t)(int64_t)(int32_t)unfold((uint32_t)bits) ^ sign;
+    case SINT64: return unfold(bits) ^ sign;
+    case UINT32: case UNSIGNED_4: return (uint32_t)bits;
+    case UINT64: case UNSIGNED_8: return bits;
+    default: return bits ^ sign;
+    }
+}
+
+static int by_key(const void *one, const void *other) {
+    const Entry *a = one, *b = other;
+    if (a->text && b->text) {
+        uint64_t shared = a->key < b->key ? a->key : b->key;
+        int order = memcmp(a->text, b->text, shared);
+        if (order) return order;
+    }
+    if (a->key != b->key) return a->key < b->key ? -1 : 1;
+    return a->ordinal < b->ordinal ? -1 : a->ordinal > b->ordinal;
+}
+
+static int is_same_key(const Entry *a, const Entry *b) {
+    return a->key == b->key && (!a->text || !memcmp(a->text, b->text, a->key));
+}
+
+/* Finds the key of an entry of which the key and the value each stand there at most once. */
+static int find_key(const Walk *walk, const Map *map, Entry *entry) {
+    static const uint8_t empty[1] = {0};
+    const Message *message = walk->program.messages + map->message;
+    const Field *key = walk->program.fields + message->first, *value = key + 1;
+    Position at = entry->at;
+    uint32_t seen = 0;
+    uint64_t bits = 0, other;
+    entry->text = key->kind == STRING ? empty : NULL;
+    while (at < entry->end) {
+        uint32_t tag;
+        at = read_tag(walk, at, entry->end, &tag);
+        if (!at) return 0;
+        uint32_t number = tag >> 3;
+        const Field *field = number == 1 ? key : value;
+        if (number > 2 || (tag & 7) != (uint32_t)field->wire || seen & number) return 0;
+        seen |= number;
+        if (number == 2 && value->kind == CLOSED_ENUM) {
+            at = read_varint(walk, at, entry->end, &other);
+            if (!at || !is_value(walk, value, (uint32_t)other)) return 0;
+        } else if (number == 2) {
+            at = skip_value(walk, tag & 7, at, entry->end);
+        } else if (entry->text) {
+            Position end = entry->end;
+            entry->text = read_span(walk, at, &end);
+            bits = entry->text ? (uint64_t)(end - entry->text) : 0;
+            at = entry->text ? end : NULL;
+        } else {
+            at = read_bits(walk, key->wire, at, entry->end, &bits);
+        }
+        if (!at) return 0;
+    }
+    entry->key = entry->text ? bits : sortable(key->kind, bits);
+    /* Without a value it is the default, which of an enumeration need not be zero. */
+    return seen & 2 || (value->kind != CLOSED_ENUM && value->kind != LEFT);
+}
+
+/* Takes the entries of a row in: by key, the last of each. */
+static int take_in(Walk *walk, Map *map) {
+    Column *list = walk->program.columns + map->column;
+    int64_t count = map->entries.size / (int64_t)sizeof(Entry), row = map->row;
+    Entry *entries = (Entry *)(void *)map->entries.data;
+    map->entries.size = 0;
+    qsort(entries, (size_t)count, sizeof(Entry), by_key);
+    if (!column_ready(list, row)) return stop(walk, ROWS_NO_MEMORY);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t element = list->elements;
+        if (!read_message(walk, map->message, element, entries[i].at, entries[i].end, 0)) return 0;
+        if (i + 1 < count && is_same_key(entries + i, entries + i + 1))
+            cut(walk, map->column + 1, list->end, element);
+        else if (!list_extend(list, row, 1))
+            return stop(walk, ROWS_TOO_LARGE);
+    }
+    return 1;
+}
+
+static int add_entry(Walk *walk, Map *map, int64_t row, Position at, Position end) {
+    if (map->entries.size && map->row != row && !take_in(walk, map)) return 0;
+    if (walk->program.columns[map->column].count > row && !map->entries.size) return 0;
+    map->row = row;
+    int64_t ordinal = map->entries.size;
+    Entry entry = {.at = at, .end = end, .ordinal = ordinal};
+    if (!find_key(walk, map, &entry)) return 0;
+    if (!growing_reserve(&map->entries, sizeof entry))
+        return stop(walk, ROWS_NO_MEMORY);
+    memcpy(map->entries.data + ordinal, &entry, sizeof entry);
+    map->entries.size += (int64_t)sizeof entry;
+    return 1;
+}
+
+/* Fields */
+
+/* A value of a closed enumeration: one that it does not have counts as an unknown field. */
+static Position skip_foreign(const Walk *walk, const Field *field, Position at, Position end) {
+    uint64_t bits;
+    Position after = read_varint(walk, at, end, &bits);
+    return after && !is_value(walk, field, (uint32_t)bits) ? after : NULL;
+}
+
+/* Numbers in one run of bytes. */
+static Position read_packed(Walk *walk, const Field *field, int64_t row, Position at,
+                            Position end) {
+    Column *list = walk->program.columns + field->column, *element = list + 1;
+    at = read_span(walk, at, &end);
+    if (!at) return NULL;
+    if (!column_ready(list, row)) return out_of(walk, ROWS_NO_MEMORY);
+    int64_t first = list->elements, next = first;
+    if (field->kind == FIXED_8 || field->kind == FIXED_4) {
+        int64_t width = field->kind == FIXED_8 ? 8 : 4, count = (end - at) / width;
+        if (count * width != end - at) return NULL;
+        if (count && (!column_open(element, first) ||
+                      (first + count > element->room && !column_grow(element, first + count))))
+            return out_of(walk, ROWS_NO_MEMORY);
+        if (count) memcpy(element->values.data + first * width, at, (size_t)(end - at));
+        at = end;
+        next += count;
+        if (count) element->count = next;
+    }
+    while (at < end) {
+        Position after = field->kind == CLOSED_ENUM ? skip_foreign(walk, field, at, end) : NULL;
+        if (!after) after = read_any_number(walk, field->kind, element, next++, at, end);
+        if (!after) return NULL;
+        at = after;
+    }
+    return list_extend(list, row, next - first) ? end : out_of(walk, ROWS_TOO_LARGE);
+}
+
+/* The value of a field, or one of its values, into a row of its own column. */
+static inline Position read_value(Walk *walk, const Field *field, Column *column, int64_t row,
+                                  Position at, Position end) {
+    if (field->kind < STRING) return read_any_number(walk, field->kind, column, row, at, end);
+    if (field->kind == GROUPED || field->kind == MESSAGE) {
+        if (!column_ready(column, row)) return out_of(walk, ROWS_NO_MEMORY);
+        column_keep(column, row);
+        if (field->kind == GROUPED)
+            return read_message(walk, field->message, row, at, end, field->number);
+    }
+    at = read_span(walk, at, &end);
+    if (!at) return NULL;
+    int is_read;
+    switch (field->kind) {
+    case MESSAGE: return read_message(walk, field->message, row, at, end, 0);
+    case INSTANT: is_read = put_instant(walk, column, row, at, end); break;
+    case MAP: is_read = add_entry(walk, walk->program.maps + field->message, row, at, end); break;
+    default: is_read = put_text(walk, field, column, row, at, end);
+    }
+    return is_read ? end : NULL;
+}
+
+static Position read_element(Walk *walk, const Field *field, int64_t row, Position at,
+                             Position end) {
+    Column *list = walk->program.columns + field->column;
+    if (!column_ready(list, row)) return out_of(walk, ROWS_NO_MEMORY);
+    at = read_value(walk, field, list + 1, list->elements, at, end);
+    if (at && !list_extend(list, row, 1)) return out_of(walk, ROWS_TOO_LARGE);
+    return at;
+}
+
+static inline Position read_field(Walk *walk, const Field *field, uint32_t wire, uint32_t tag,
+                                  int64_t row, Position at, Position end) {
+    if (wire != (uint32_t)field->wire) {
+        if (field->kind >= MESSAGE) return NULL; /* upb takes some of these, not all */
+        if (wire == LENGTH && field->is_repeated && field->kind < STRING)
+            return read_packed(walk, field, row, at, end);
+        return skip_field(walk, tag, at, end);
+    }
+    if (field->kind == LEFT) return NULL;
+    if (field->kind == CLOSED_ENUM) {
+        Position after = skip_foreign(walk, field, at, end);
+        if (after) return after;
+    }
+    if (field->choice >= 0) choose(walk, field, row);
+    if (field->is_repeated && field->kind != MAP) return read_element(walk, field, row, at, end);
+    return read_value(walk, field, walk->program.columns + field->column, row, at, end);
+}
+
+static const Field *find_field(const Program *program, const Message *message, uint32_t number) {
+    const Field *fields = program->fields + message->first;
+    if (number < (uint32_t)message->table_size) {
+        int32_t place = program->tables[message->table + (int32_t)number];
+        return place < 0 ? NULL : fields + place;
+    }
+    int32_t low = 0, high = message->count;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (fields[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < message->count && fields[low].number == number ? fields + low : NULL;
+}
+
+/* Messages */
+
+static Position read_message(Walk *walk, int32_t which, int64_t row, Position at, Position end,
+                             uint32_t group) {
+    const Message *message = walk->program.messages + which;
+    const Field *next = walk->program.fields + message->first;
+    while (at < end) {
+        const Field *field = NULL;
+        uint32_t tag = 0;
+        if (walk->limit - at >= 8) {
+            uint64_t word = load_8(at);
+            if ((word & next->mask) == next->tag)
+                field = next;
+            else if ((word & next[1].mask) == next[1].tag)
+                field = next + 1;
+        }
+        if (field && field->is_plain) {
+            Column *column = walk->program.columns + field->column;
+            next = field + 1;
+            at = read_any_number(walk, field->kind, column, row, at + field->tag_bytes, end);
+            if (!at) return NULL;
+            continue;
+        }
+        if (field) {
+            at += field->tag_bytes;
+            tag = (uint32_t)field->tag & 7; /* is asked for its wire type only: it is known */
+        } else {
+            at = read_tag(walk, at, end, &tag);
+            if (!at) return NULL;
+            if ((tag & 7) == GROUP_END) return tag >> 3 == group ? at : NULL;
+            field = find_field(&walk->program, message, tag >> 3);
+        }
+        if (field) {
+            next = field->is_repeated ? field : field + 1;
+            at = read_field(walk, field, tag & 7, tag, row, at, end);
+        } else {
+            at = message->is_open ? NULL : skip_field(walk, tag, at, end);
+        }
+        if (!at) return NULL;
+    }
+    return group ? NULL : at == end ? at : NULL;
+}
+
+static int read_one(Walk *walk, int64_t row, Position at, Position end) {
+    if (!read_message(walk, 0, row, at, end, 0)) return 0;
+    for (int32_t i = 0; i < walk->program.map_count; i++)
+        if (walk->program.maps[i].entries.size && !take_in(walk, walk->program.maps + i)) return 0;
+    return 1;
+}
+
+/* Reads `count` messages; `is_left` says of each whether another parser is to take it.
+   Returns how many rows there are, or a status below zero. */
+int64_t protobuf_read(const Program *program, const uint8_t *arena, int64_t size,
+                      const int64_t *starts, const int64_t *lengths, int64_t count,
+                      uint8_t *is_left) {
+    Walk walk = {.program = *program, .limit = arena + size};
+    int64_t row = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int is_inside = starts[i] >= 0 && lengths[i] >= 0 && lengths[i] <= size &&
+                        starts[i] <= size - lengths[i];
+        Position at = arena + (is_inside ? starts[i] : 0);
+        is_left[i] = !is_inside || !read_one(&walk, row, at, at + lengths[i]);
+        if (walk.status) return walk.status;
+        if (!is_left[i]) {
+            row++;
+            continue;
+        }
+        for (int32_t j = 0; j < program->map_count; j++) program->maps[j].entries.size = 0;
+        cut(&walk, 0, program->column_count, row);
+    }
+    return rows_finish(program->columns, program->column_count, row) ? row : ROWS_NO_MEMORY;
+}
+
+/* Gives back what the maps of a program still hold. */
+void protobuf_done(const Program *program) {
+    for (int32_t i = 0; i < program->map_count; i++) free(program->maps[i].entries.data);
+}
