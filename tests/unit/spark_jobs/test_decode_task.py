@@ -64,7 +64,7 @@ def run(tmp_path, found):
         definitions={},
     )
     (task,) = split_tasks(claimed)
-    return json.loads(decode_task(ingest_decode._payload(task, plan), storage_options={}))
+    return json.loads(decode_task(ingest_decode.payload_of(task, plan), storage_options={}))
 
 
 def numbers(tmp_path, result):
