@@ -3,8 +3,9 @@
     python benchmarks/decode_mcap.py [FILE …] [--write] [--repeats 7]
 
 From file to decoded values: drivelake gives Arrow rows by table with the ledger, the reference a
-Python object for every message. A file of small topics is always measured; beside it a simulated
-drive with camera and lidar, or each FILE.
+Python object for every message. A file of small topics is always measured, also against the Rust
+crate `mcap`, which checks the same CRCs and decodes nothing, where cargo can build it; beside it a
+simulated drive with camera and lidar, or each FILE.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from harness import Case, arguments, publish, table  # noqa: E402
+from harness import Case, Elsewhere, arguments, publish, table  # noqa: E402
+from peers.raw_reader import RawReader, build_raw_reader  # noqa: E402
 from recordings import EPOCH_DATE, simulated_adas, small_mcap  # noqa: E402
 
 SMALL_SECONDS = 120
@@ -32,7 +34,13 @@ def main() -> None:
         small = small_mcap(Path(folder) / "small_topics.mcap", seconds=SMALL_SECONDS)
         mixed = options.files or [simulated_adas(Path(folder))]
         cases = [*small_cases(small), *(case for path in mixed for case in mixed_cases(path))]
-        lines = table(cases, repeats=options.repeats)
+        lines = list(table(cases, repeats=options.repeats))
+        program = build_raw_reader()
+        if isinstance(program, str):
+            lines += ["", f"Not compared with the Rust crate: {program}."]
+        else:
+            with RawReader(program, small) as reader:
+                lines.append(raw_case(small, reader).line(options.repeats))
         publish("decode_mcap", lines, write=options.write)
 
 
@@ -45,6 +53,16 @@ def small_cases(path: Path) -> Iterator[Case]:
     yield Case(what, size, lambda: decode(path), lambda: decompress(path), is_same=False)
     what = f"{path.name}, its index alone"
     yield Case(what, size, lambda: decode(path), lambda: index(path), is_same=False)
+
+
+def raw_case(path: Path, reader: RawReader) -> Case:
+    """Small topics decoded against the Rust crate that hands out their bytes."""
+
+    def read() -> Elsewhere:
+        return Elsewhere(*reader.read())
+
+    what = f"{path.name}, Rust mcap crate, raw"
+    return Case(what, path.stat().st_size, lambda: decode(path), read, goal=1)
 
 
 def mixed_cases(path: Path) -> Iterator[Case]:
