@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import ast
+import datetime as dt
+import io
+import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pytest
 
 pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +97,61 @@ def test_duckdb_reads_the_same_rows_on_s3(cloud):
     by_files = run_query(settings, statement, engine="duckdb").to_pylist()
     assert by_spark == by_files
     assert by_spark
+
+
+def imu_recording(start, *, seconds):
+    """An MCAP with an IMU message a second on /imu from some time on."""
+    from mcap.writer import Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    out, kind = io.BytesIO(), "sensor_msgs/msg/Imu"
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    text, _ = store.generate_msgdef(kind, ros_version=2)
+    writer = Writer(out)
+    writer.start("ros2", "test writer")
+    schema = writer.register_schema(kind, "ros2msg", text.encode())
+    channel = writer.register_channel("/imu", "cdr", schema)
+    payload = b"\0\1\0\0" + bytes(4 + 4 + 4 + 4) + bytes(37 * 8)  # empty frame_id, all zero
+    for i in range(seconds):
+        time_ns = (int(start.timestamp()) + i) * 1_000_000_000
+        writer.add_message(channel, time_ns, payload, time_ns)
+    writer.finish()
+    return out.getvalue()
+
+
+def run_block(text, names):
+    """Run a block of a document; the values of its bare expressions."""
+    values = []
+    for statement in ast.parse(text).body:
+        if isinstance(statement, ast.Expr):
+            code = compile(ast.Expression(statement.value), "a document", "eval")
+            values.append(eval(code, names))  # noqa: S307  our own documents
+        else:
+            code = compile(ast.Module([statement], []), "a document", "exec")
+            exec(code, names)  # noqa: S102
+    return values
+
+
+def test_the_python_of_the_documents_runs(cloud, new_bucket, object_storage, monkeypatch):
+    """Every Python block of README and docs runs as it stands, and finds what it asks for."""
+    settings = cloud["settings"]
+    start = dt.datetime(2026, 11, 20, 9, 59, 50, tzinfo=dt.UTC)
+    data = imu_recording(start, seconds=30)
+    new_bucket("fleet").put_object(Bucket="fleet", Key="drive-7/imu.mcap", Body=data)
+    variables = {
+        **object_storage,
+        "DRIVELAKE_HOME": str(settings.home),
+        "DRIVELAKE_LAKE": settings.lake_uri,
+        "DRIVELAKE_LANDING": settings.landing_uri,
+        "SPARK_REMOTE": settings.spark_remote,
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    blocks = [block for path in DOCUMENTS for block in PYTHON.findall(path.read_text())]
+    assert len(blocks) >= 3
+    names = {"spark": cloud["spark"]}
+    shown = [value for block in blocks for value in run_block(block, names)]
+    assert all(isinstance(value, pa.Table) and value.num_rows for value in shown)
+    assert len(shown) >= 2
+    assert names["table"].num_rows == 20  # of thirty, those from ten o'clock on
+    assert names["imu"].count() == 20
