@@ -16,13 +16,18 @@ import pyarrow as pa
 from contracts.errors import UnsupportedFormatError
 from contracts.recording import Int64Array, MessageBatch, Schema
 from udfs.encodings.columns import EMPTY_FIELD, list_type
-from udfs.encodings.json_lines import read_objects, read_texts, renamed
-from udfs.encodings.payload import BadPayload, Decoded
+from udfs.encodings.json_program import (
+    JsonProgram,
+    compiled,
+    is_open,
+    shape_of,
+    text_of,
+    texts_program,
+)
+from udfs.encodings.payload import BadPayload, Decoded, merged
 
-MAX_DEPTH = 32
 MORE = "_more"
 """Column of the properties that an object has and its schema doesn't name, as JSON text."""
-_FEW = 64
 _INT64 = range(-(1 << 63), 1 << 63)
 
 Convert = Callable[[Any], Any]
@@ -36,44 +41,21 @@ class JsonDecoder:
     Attributes:
         schema: The columns.
         convert: What makes a row of a parsed message; None for one column of text.
-        plain: The columns by the names of the properties, where all have a type of their own, so
-            that many messages can be parsed at once; None for one column of text.
+        program: What reads all texts of which there is nothing to tell.
     """
 
     schema: pa.Schema
     convert: Convert | None
-    plain: pa.Schema | None = None
+    program: JsonProgram
 
     def decode(self, batch: MessageBatch) -> Decoded:
         """Decode every message; errors are BAD_JSON and SCHEMA_MISMATCH."""
-        parts = list(self._parts(batch, np.arange(len(batch.starts))))
-        rows = pa.concat_batches([part.rows for part in parts])
-        index = np.concatenate([part.index for part in parts])
-        return Decoded(rows, index, tuple(one for part in parts for one in part.bad))
-
-    def _parts(self, batch: MessageBatch, messages: Int64Array) -> Iterator[Decoded]:
-        """Parse messages at once; where some need a closer look, the halves, and few one by one."""
-        if self.convert is not None and self.plain is None:
-            yield self._one_by_one(batch, messages)
-        elif (rows := self._at_once(batch, messages)) is not None:
-            yield Decoded(rows, messages)
-        elif len(messages) <= _FEW:
-            yield self._one_by_one(batch, messages)
-        else:
-            for half in np.array_split(messages, 2):
-                yield from self._parts(batch, half)
-
-    def _at_once(self, batch: MessageBatch, messages: Int64Array) -> pa.RecordBatch | None:
-        starts, lengths = batch.starts[messages], batch.lengths[messages]
-        if self.plain is None:
-            texts = read_texts(batch.arena, starts=starts, lengths=lengths)
-            return None if texts is None else pa.record_batch([texts], schema=self.schema)
-        found = read_objects(batch.arena, starts=starts, lengths=lengths, schema=self.plain)
-        if found is None:
-            return None
-        columns = [renamed(one, self.schema.field(i).type) for i, one in enumerate(found)]
-        columns += [pa.nulls(len(starts), one.type) for one in list(self.schema)[len(columns) :]]
-        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        columns, index = self.program.read(batch.arena, starts=batch.starts, lengths=batch.lengths)
+        rows = pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        if len(index) == len(batch.starts):
+            return Decoded(rows, index)
+        left = np.delete(np.arange(len(batch.starts)), index)
+        return merged(Decoded(rows, index), self._one_by_one(batch, left))
 
     def _one_by_one(self, batch: MessageBatch, messages: Int64Array) -> Decoded:
         rows: list[dict[str, Any]] = []
@@ -117,7 +99,7 @@ def json_decoder(schema: Schema | None) -> JsonDecoder:
     Raises:
         UnsupportedFormatError: UNPARSABLE_DEFINITION, the schema itself is no JSON.
     """
-    text = JsonDecoder(pa.schema([("json", pa.string())]), None)
+    text = JsonDecoder(pa.schema([("json", pa.string())]), None, texts_program())
     if schema is None or schema.encoding != "jsonschema" or not schema.data.strip():
         return text
     try:
@@ -128,34 +110,28 @@ def json_decoder(schema: Schema | None) -> JsonDecoder:
     if not isinstance(rules, dict) or not isinstance(rules.get("properties"), dict):
         return text
     kind, convert = _object(rules, 0)
-    plain = _plain(rules, kind, 0)
-    return JsonDecoder(pa.schema(list(kind)), convert, None if plain is None else pa.schema(plain))
+    return JsonDecoder(pa.schema(list(kind)), convert, compiled(rules, kind))
 
 
 def _column(rules: Any, depth: int) -> tuple[pa.DataType, Convert]:
     """Arrow type and conversion of a value; what has no single type is kept as JSON text."""
-    if not isinstance(rules, dict) or depth > MAX_DEPTH:
-        return pa.string(), _as_text
-    name = rules.get("type")
-    if isinstance(name, list):
-        name = next(iter(kinds)) if len(kinds := {n for n in name if n != "null"}) == 1 else None
-    if name == "object" and isinstance(rules.get("properties"), dict):
+    shape = shape_of(rules, depth)
+    if shape == "object":
         return _object(rules, depth)
-    if name == "array" and isinstance(rules.get("items"), dict):
+    if shape == "array":
         kind, convert = _column(rules["items"], depth + 1)
         return list_type(kind), _array(convert)
-    if name in _SCALARS:
-        return _SCALARS[name][0], _scalar(name)
-    return pa.string(), _as_text
+    if shape == "text":
+        return pa.string(), text_of
+    return _SCALARS[shape][0], _scalar(shape)
 
 
 def _object(rules: dict[str, Any], depth: int) -> tuple[pa.StructType, Convert]:
     """Struct of the named properties; the others, where allowed, are kept as text beside them."""
     children = {name: _column(rule, depth + 1) for name, rule in rules["properties"].items()}
-    is_open = rules.get("additionalProperties") is not False
     names = dict(zip(children, _column_names([*children]), strict=True))
     fields = [(names[name], kind) for name, (kind, _) in children.items()]
-    fields += [(MORE, pa.string())] if is_open else []
+    fields += [(MORE, pa.string())] if is_open(rules) else []
 
     def convert(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -165,26 +141,12 @@ def _object(rules: dict[str, Any], depth: int) -> tuple[pa.StructType, Convert]:
             for name, (_, to_column) in children.items()
         }
         if more := {name: one for name, one in value.items() if name not in children}:
-            if not is_open:
+            if not is_open(rules):
                 raise _MismatchError(f"property {next(iter(more))[:80]!r} is not allowed")
-            row[MORE] = _as_text(more)
+            row[MORE] = text_of(more)
         return row
 
     return pa.struct(fields or [(EMPTY_FIELD, pa.bool_())]), convert
-
-
-def _plain(rules: Any, kind: pa.DataType, depth: int) -> pa.DataType | None:
-    """The type with the properties' own names, if no part of it takes values of any type."""
-    if pa.types.is_struct(kind):
-        parts = rules["properties"].items()
-        inner = [_plain(rule, kind.field(i).type, depth + 1) for i, (_, rule) in enumerate(parts)]
-        names = list(rules["properties"])
-        is_whole = inner and all(one is not None for one in inner)
-        return pa.struct(list(zip(names, inner, strict=True))) if is_whole else None
-    if pa.types.is_list(kind):
-        element = _plain(rules["items"], kind.value_type, depth + 1)
-        return None if element is None else list_type(element)
-    return kind if _column(rules, depth)[1] is not _as_text else None
 
 
 def _column_names(names: list[str]) -> Iterator[str]:
@@ -230,10 +192,6 @@ _SCALARS: dict[str, tuple[pa.DataType, Callable[[Any], bool]]] = {
     "string": (pa.string(), lambda v: isinstance(v, str) and v.encode() is not None),
     "boolean": (pa.bool_(), lambda v: isinstance(v, bool)),
 }
-
-
-def _as_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _kind(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 import attrs
+import numpy as np
 import pyarrow as pa
 
 from contracts.recording import Int64Array, MessageBatch
@@ -31,6 +32,16 @@ class Decoded:
     rows: pa.RecordBatch
     index: Int64Array
     bad: tuple[BadPayload, ...] = ()
+
+
+def merged(some: Decoded, others: Decoded) -> Decoded:
+    """The outcomes of different messages of a batch as one, in the order of the messages."""
+    rows = pa.concat_batches([some.rows, others.rows])
+    index = np.concatenate([some.index, others.index])
+    if len(some.index) and len(others.index):
+        order = np.argsort(index)
+        rows, index = rows.take(pa.array(order)), index[order]
+    return Decoded(rows, index, (*some.bad, *others.bad))
 
 
 class PayloadDecoder(Protocol):

@@ -22,7 +22,7 @@ from contracts.errors import UnsupportedFormatError
 from contracts.recording import Int64Array, MessageBatch, Schema
 from udfs.encodings.columns import EMPTY_FIELD, list_type
 from udfs.encodings.json_text import payload
-from udfs.encodings.payload import BadPayload, Decoded
+from udfs.encodings.payload import BadPayload, Decoded, merged
 from udfs.encodings.protobuf_program import (
     ProtobufProgram,
     compiled,
@@ -78,18 +78,10 @@ class ProtobufDecoder:
         rows = pa.RecordBatch.from_arrays(columns, schema=self.schema)
         if len(index) == len(batch.starts):
             return Decoded(rows, index)
-        rest, rest_index, bad = self._one_by_one(
-            batch, np.delete(np.arange(len(batch.starts)), index)
-        )
-        rows, index = pa.concat_batches([rows, rest]), np.concatenate([index, rest_index])
-        if bool((index[1:] < index[:-1]).any()):
-            order = np.argsort(index)
-            rows, index = rows.take(pa.array(order)), index[order]
-        return Decoded(rows, index, bad)
+        left = np.delete(np.arange(len(batch.starts)), index)
+        return merged(Decoded(rows, index), self._one_by_one(batch, left))
 
-    def _one_by_one(
-        self, batch: MessageBatch, messages: Int64Array
-    ) -> tuple[pa.RecordBatch, Int64Array, tuple[BadPayload, ...]]:
+    def _one_by_one(self, batch: MessageBatch, messages: Int64Array) -> Decoded:
         """Parse messages that are damaged, or hold what only the parser reads."""
         rows: list[dict[str, Any]] = []
         index: list[int] = []
@@ -104,7 +96,7 @@ class ProtobufDecoder:
             except _TimeError as error:
                 bad.append(BadPayload(i, "TIME_OUT_OF_RANGE", str(error)))
         decoded = pa.RecordBatch.from_pylist(rows, schema=self.schema)
-        return decoded, np.array(index, np.int64), tuple(bad)
+        return Decoded(decoded, np.array(index, np.int64), tuple(bad))
 
 
 @functools.lru_cache(maxsize=256)

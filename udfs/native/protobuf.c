@@ -307,29 +307,6 @@ static Position skip_field(const Walk *walk, uint32_t tag, Position at, Position
     }
 }
 
-/* Rows that are cut off */
-
-static void cut(Walk *walk, int32_t first, int32_t end, int64_t row) {
-    const Program *program = &walk->program;
-    rows_cut(program->columns, first, end, row);
-    for (int32_t i = 0; i < program->map_count; i++) {
-        Map *map = program->maps + i;
-        if (map->column < first || map->column >= end) continue;
-        if (map->row >= program->columns[map->column].rows) map->entries.size = 0;
-    }
-}
-
-/* A field of a oneof takes the place of the one that was there before. */
-static void choose(Walk *walk, const Field *field, int64_t row) {
-    Choice *choice = walk->program.choices + field->choice;
-    if (choice->row == row && choice->column != field->column) {
-        int32_t other = (int32_t)choice->column;
-        cut(walk, other, walk->program.columns[other].end, row);
-    }
-    choice->row = row;
-    choice->column = field->column;
-}
-
 /* Maps */
 
 /* The key as a number that sorts as the key does. */
@@ -398,6 +375,37 @@ static int find_key(const Walk *walk, const Map *map, Entry *entry) {
     return seen & 2 || (value->kind != CLOSED_ENUM && value->kind != LEFT);
 }
 
+static int take_in(Walk *walk, Map *map);
+
+/* Takes in what the maps of some columns still hold; those inside others come behind these. */
+static int settle(Walk *walk, int32_t first, int32_t end) {
+    for (int32_t i = 0; i < walk->program.map_count; i++) {
+        Map *map = walk->program.maps + i;
+        if (map->column < first || map->column >= end || !map->entries.size) continue;
+        if (!take_in(walk, map)) return 0;
+    }
+    return 1;
+}
+
+/* Cuts off what columns have of a row, once it is known to be sound. */
+static int drop(Walk *walk, int32_t first, int32_t end, int64_t row) {
+    if (!settle(walk, first, end)) return 0;
+    rows_cut(walk->program.columns, first, end, row);
+    return 1;
+}
+
+/* A field of a oneof takes the place of the one that was there before. */
+static int choose(Walk *walk, const Field *field, int64_t row) {
+    Choice *choice = walk->program.choices + field->choice;
+    int32_t other = (int32_t)choice->column;
+    if (choice->row == row && other != field->column &&
+        !drop(walk, other, walk->program.columns[other].end, row))
+        return 0;
+    choice->row = row;
+    choice->column = field->column;
+    return 1;
+}
+
 /* Takes the entries of a row in: by key, the last of each. */
 static int take_in(Walk *walk, Map *map) {
     Column *list = walk->program.columns + map->column;
@@ -409,10 +417,11 @@ static int take_in(Walk *walk, Map *map) {
     for (int64_t i = 0; i < count; i++) {
         int64_t element = list->elements;
         if (!read_message(walk, map->message, element, entries[i].at, entries[i].end, 0)) return 0;
-        if (i + 1 < count && is_same_key(entries + i, entries + i + 1))
-            cut(walk, map->column + 1, list->end, element);
-        else if (!list_extend(list, row, 1))
+        if (i + 1 < count && is_same_key(entries + i, entries + i + 1)) {
+            if (!drop(walk, map->column + 1, list->end, element)) return 0;
+        } else if (!list_extend(list, row, 1)) {
             return stop(walk, ROWS_TOO_LARGE);
+        }
     }
     return 1;
 }
@@ -512,7 +521,7 @@ static inline Position read_field(Walk *walk, const Field *field, uint32_t wire,
         Position after = skip_foreign(walk, field, at, end);
         if (after) return after;
     }
-    if (field->choice >= 0) choose(walk, field, row);
+    if (field->choice >= 0 && !choose(walk, field, row)) return NULL;
     if (field->is_repeated && field->kind != MAP) return read_element(walk, field, row, at, end);
     return read_value(walk, field, walk->program.columns + field->column, row, at, end);
 }
@@ -578,10 +587,7 @@ static Position read_message(Walk *walk, int32_t which, int64_t row, Position at
 }
 
 static int read_one(Walk *walk, int64_t row, Position at, Position end) {
-    if (!read_message(walk, 0, row, at, end, 0)) return 0;
-    for (int32_t i = 0; i < walk->program.map_count; i++)
-        if (walk->program.maps[i].entries.size && !take_in(walk, walk->program.maps + i)) return 0;
-    return 1;
+    return read_message(walk, 0, row, at, end, 0) && settle(walk, 0, walk->program.column_count);
 }
 
 /* Reads `count` messages; `is_left` says of each whether another parser is to take it.
@@ -602,7 +608,7 @@ int64_t protobuf_read(const Program *program, const uint8_t *arena, int64_t size
             continue;
         }
         for (int32_t j = 0; j < program->map_count; j++) program->maps[j].entries.size = 0;
-        cut(&walk, 0, program->column_count, row);
+        rows_cut(program->columns, 0, program->column_count, row);
     }
     return rows_finish(program->columns, program->column_count, row) ? row : ROWS_NO_MEMORY;
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -80,28 +80,39 @@ def checked(rows: int) -> int:
     return rows
 
 
-def arrays_of(columns: ctypes.Array[Column], kinds: Sequence[pa.DataType]) -> list[pa.Array]:
-    """The finished columns, of which this takes the memory, as arrays of the topmost types."""
-    found, at = [], 0
-    for kind in kinds:
-        found.append(_array(columns, at, kind))
-        at = columns[at].end
-    return found
+def arrays_of(
+    columns: ctypes.Array[Column],
+    kinds: Sequence[pa.DataType],
+    *,
+    finish: Callable[[pa.Array], pa.Array] | None = None,
+) -> list[pa.Array]:
+    """The finished columns, of which this takes the memory, as arrays.
 
+    Args:
+        columns: As the kernel left them.
+        kinds: Types of the topmost.
+        finish: What has to be done to those that the kernel says are raw.
+    """
 
-def _array(columns: ctypes.Array[Column], at: int, kind: pa.DataType) -> pa.Array:
-    column = columns[at]
-    buffers = [taken(column.valid) if column.valid.data else None]
-    parts = _parts(kind)
-    if column.kind in (_LIST, _TEXT):
-        buffers.append(taken(column.offsets))
-    if column.kind not in (_STRUCT, _LIST):
-        buffers.append(taken(column.values))
-    children, inner = [], at + 1
-    for part in parts:
-        children.append(_array(columns, inner, part))
-        inner = columns[inner].end
-    return pa.Array.from_buffers(kind, column.rows, buffers, children=children or None)
+    def array(at: int, kind: pa.DataType) -> pa.Array:
+        column = columns[at]
+        buffers = [taken(column.valid) if column.valid.data else None]
+        if column.kind in (_LIST, _TEXT):
+            buffers.append(taken(column.offsets))
+        if column.kind not in (_STRUCT, _LIST):
+            buffers.append(taken(column.values))
+        children = arrays(at + 1, _parts(kind)) or None
+        found = pa.Array.from_buffers(kind, column.rows, buffers, children=children)
+        return finish(found) if finish is not None and column.is_raw else found
+
+    def arrays(at: int, kinds: Sequence[pa.DataType]) -> list[pa.Array]:
+        found = []
+        for kind in kinds:
+            found.append(array(at, kind))
+            at = columns[at].end
+        return found
+
+    return arrays(0, kinds)
 
 
 def _parts(kind: pa.DataType) -> list[pa.DataType]:

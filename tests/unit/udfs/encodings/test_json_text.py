@@ -126,10 +126,72 @@ ODD = [
     b' {"x":1}',
     b"",
     b"{",
+    b'{"x":-0}',
+    b'{"x":-0.0,"Id":-0}',
+    b'{"Id":-9223372036854775808}',
+    b'{"Id":9223372036854775808}',
+    b'{"x":01}',
+    b'{"x":1.}',
+    b'{"x":.5}',
+    b'{"x":1e400}',
+    b'{"x":4.9e-324}',
+    b'{"x":123456789012345678901234567890.5}',
+    b'{"names":["\\ud83d\\ude00 \\/ \\u00e9\\n"]}',
+    b'{"names":["\\ud83d"]}',
+    b'{"\\u0078":1}',
+    b'{"names":["\xed\xa0\x80"]}',
+    b'{"names":["\x01"]}',
+    b'{"names":["\\x"]}',
+    b'\xef\xbb\xbf{"x":1}',
+    '{"x":1}'.encode("utf-16"),
+    b'{"any":[1.0,1.50,-0,1e5,"\\u00e9",{"b":1,"b":2}], "more" : [ 1 ], "more":2}',
+    b'{"any":0.0001,"maybe":0.00001,"p":true,"q":"a\x7f","r":"\\ud800"}',
+    b'{"a":1,"b":2.5,"c":null,"d":[],"e":"","f":1,"g":2,"h":3,"i":4,"i":5}',
+    b'{"nothing":{},"free":{"z":{}},"anys":[null,1,"a"]}',
+    b'{"nothing":{"a":1}}',
+    b'{"x":1,}',
+    b'{"names":[1,]}',
+    b'{"x":1} x',
+    b'{"any":' + b"[" * 80 + b"]" * 80 + b"}",
+    b'{"any":' + b"9" * 5000 + b"}",
 ]
 
 
-@pytest.mark.parametrize("rules", [CLOSED, None])
+OPEN = {
+    "type": "object",
+    "properties": {
+        **CLOSED["properties"],
+        "any": {},
+        "maybe": {"type": ["integer", "string"]},
+        "list": {"type": "array"},
+        "anys": {"type": "array", "items": {}},
+        "nothing": {"type": "object", "properties": {}, "additionalProperties": False},
+        "free": {"type": "object", "properties": {}},
+        'é "x': {"type": "integer"},
+    },
+}
+SCHEMAS = {"closed": CLOSED, "open": OPEN, "none": None}
+
+
+def left_by_kernel(decoder, texts: list[bytes]) -> list[int]:
+    batch = batch_of(texts)
+    _, index = decoder.program.read(batch.arena, starts=batch.starts, lengths=batch.lengths)
+    return sorted({*range(len(texts))} - {*index.tolist()})
+
+
+def assert_as_json_loads(decoder, texts: list[bytes]) -> None:
+    """The decoder gives what the rules of json_text make of what json.loads gives."""
+    batch = batch_of(texts)
+    ours = decoder.decode(batch)
+    ours.rows.validate(full=True)
+    theirs = decoder._one_by_one(batch, np.arange(len(texts)))
+    assert ours.bad == theirs.bad
+    assert ours.index.tolist() == theirs.index.tolist()
+    if not ours.rows.equals(theirs.rows):
+        assert repr(ours.rows.to_pylist()) == repr(theirs.rows.to_pylist())
+
+
+@pytest.mark.parametrize("rules", [CLOSED, OPEN, None])
 @pytest.mark.parametrize("odd", [None, *ODD])
 def test_texts_parsed_at_once_are_as_each_by_itself(rules, odd):
     """Whatever stands among them: the same rows and errors as of a text that is alone."""
@@ -149,10 +211,10 @@ def test_texts_parsed_at_once_are_as_each_by_itself(rules, odd):
     assert [(one.message, one.error_class) for one in ours.bad] == bad
 
 
-def test_plain_texts_are_parsed_at_once():
+def test_plain_texts_are_read_by_the_kernel():
     """What nothing is odd about needs no closer look, with a schema and without."""
-    for decoder in (json_decoder(schema(CLOSED)), json_decoder(None)):
-        assert decoder._at_once(batch_of(TEXTS), np.arange(len(TEXTS))) is not None
+    for decoder in (json_decoder(schema(CLOSED)), json_decoder(schema(OPEN)), json_decoder(None)):
+        assert left_by_kernel(decoder, TEXTS) == []
 
 
 def test_properties_beyond_an_open_schema_are_kept_as_text():
@@ -160,6 +222,66 @@ def test_properties_beyond_an_open_schema_are_kept_as_text():
     rules = {"type": "object", "properties": {"a": {"type": "number"}}}
     decoded = json_decoder(schema(rules)).decode(batch_of([b'{"a": 1, "b": [2]}', b'{"a": 2}']))
     assert decoded.rows.to_pylist() == [{"a": 1.0, "_more": '{"b":[2]}'}, {"a": 2.0, "_more": None}]
+
+
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1),
+    st.sampled_from(["%r", "%.17e", "%.25g", "%.3f", "%.14g", "%.18e"]),
+)
+@settings(deadline=None, max_examples=100)
+def test_numbers_are_the_nearest_doubles(numbers, form):
+    """However many digits they are written with, as Python reads them."""
+    texts = [b'{"x":%s}' % (form % number).encode() for number in numbers]
+    assert_as_json_loads(json_decoder(schema(CLOSED)), texts)
+
+
+@given(st.lists(st.integers(0, 10**20)), st.lists(st.integers(-400, 400)))
+@settings(deadline=None, max_examples=100)
+def test_any_digits_and_exponents_are_the_nearest_doubles(digits, exponents):
+    """Also between two doubles, below the normal ones, and beyond the largest."""
+    pairs = zip(digits, exponents, strict=False)
+    texts = [b'{"x":%d.%de%d}' % (n % 10, n // 10, exponent) for n, exponent in pairs]
+    assert_as_json_loads(json_decoder(schema(CLOSED)), texts)
+
+
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+OBJECTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "Id": st.integers(-(2**63), 2**63 - 1) | ANY,
+        "x": st.floats() | ANY,
+        "names": st.lists(st.text(max_size=12)) | ANY,
+        "In": st.fixed_dictionaries({}, optional={"V": st.booleans(), "W": ANY}) | st.none(),
+        "rows": st.lists(st.lists(st.floats(allow_nan=False)) | st.none()),
+        "any": ANY,
+        "anys": st.lists(ANY, max_size=3),
+        "free": st.dictionaries(st.text(max_size=3), ANY, max_size=3),
+        "other": ANY,
+        'é "x': st.integers(0, 9),
+    },
+)
+
+
+@given(st.lists(OBJECTS, max_size=6), st.booleans(), st.sampled_from([None, 1]), st.data())
+@settings(deadline=None, max_examples=150)
+def test_any_text_is_read_as_json_loads_reads_it(values, is_ascii, indent, data):
+    """Every schema, whole and damaged: the same rows and errors as of json.loads."""
+    texts = [json.dumps(one, ensure_ascii=is_ascii, indent=indent) for one in values]
+    raw = [text.encode("utf-8", "surrogatepass") for text in texts]
+    for i, text in enumerate(raw):
+        if text and data.draw(st.booleans()):
+            at = data.draw(st.integers(0, len(text) - 1))
+            raw[i] = text[:at] + data.draw(st.binary(max_size=2)) + text[at + 1 :]
+    for rules in SCHEMAS.values():
+        assert_as_json_loads(json_decoder(schema(rules) if rules else None), raw)
 
 
 @pytest.mark.parametrize("given_schema", [None, schema_of("T", "", "jsonschema"), schema({})])
