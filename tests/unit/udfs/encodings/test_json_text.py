@@ -271,7 +271,7 @@ OBJECTS = st.fixed_dictionaries(
 
 
 @given(st.lists(OBJECTS, max_size=6), st.booleans(), st.sampled_from([None, 1]), st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_any_text_is_read_as_json_loads_reads_it(values, is_ascii, indent, data):
     """Every schema, whole and damaged: the same rows and errors as of json.loads."""
     texts = [json.dumps(one, ensure_ascii=is_ascii, indent=indent) for one in values]

@@ -136,3 +136,46 @@ def test_a_message_of_very_many_elements_costs_no_more_than_its_bytes():
     assert left_by_kernel(decoder, payloads) == []
     decoded = decoder.decode(batch_of(payloads))
     assert [len(one) for one in decoded.rows.column("type_string_3").to_pylist()] == [1, 100_000, 2]
+
+
+def field_bytes(kind: Any, name: str, inner: bytes) -> bytes:
+    number = kind.DESCRIPTOR.fields_by_name[name].number
+    return varint(number << 3 | 2) + varint(len(inner)) + inner
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_damage_in_what_is_replaced_later_is_still_damage(syntax):
+    """A bad map entry counts even if a oneof, or an entry of the same key, takes its place."""
+    kind, decoder = KITS[syntax]
+    bad_entry = b"\x08\x01\x12\x05ab"
+    dropped = field_bytes(kind, "middle", b"\x32" + varint(len(bad_entry)) + bad_entry)
+    key = b"\x0d\x01\0\0\0"
+    twice = (key + b"\x12\x05\x32\x03\x08\x01\x12", key + b"\x12\x00")
+    payloads = [
+        dropped + field_bytes(kind, "when", b""),
+        b"".join(field_bytes(kind, "map3", one) for one in twice),
+        kind(left=1).SerializePartialToString(),
+    ]
+    ours = assert_as_parser(decoder, payloads)
+    assert [one.message for one in ours.bad] == [0, 1]
+
+
+def test_a_message_that_has_no_text_costs_itself_only():
+    """An instant that JSON can't say, inside a message that is kept as JSON text."""
+    kind, decoder = KITS["proto3"]
+    inner = kind()
+    inner.m4_1.seconds = 1 << 50
+    payloads = [kind(left=1).SerializeToString(), kind(m3_1=inner).SerializeToString()]
+    decoded = decoder.decode(batch_of(payloads))
+    assert decoded.index.tolist() == [0]
+    assert [(one.message, one.error_class) for one in decoded.bad] == [(1, "BAD_PROTOBUF")]
+
+
+def test_keys_that_are_no_text_cost_their_message_only():
+    """Of proto2 the parser gives such keys as bytes, which no column of texts takes."""
+    kind, decoder = KITS["proto2"]
+    entries = [b"\x0a\x01\xff\x11" + bytes(8), b"\x0a\x01a\x11" + bytes(8)]
+    bad = b"".join(field_bytes(kind, "map0", entry) for entry in entries)
+    decoded = decoder.decode(batch_of([kind(left=1).SerializePartialToString(), bad]))
+    assert decoded.index.tolist() == [0]
+    assert [(one.message, one.error_class) for one in decoded.bad] == [(1, "BAD_PROTOBUF")]
