@@ -36,9 +36,16 @@ static inline int rows_grow(Growing *buffer, int64_t bytes) {
     if (bytes <= buffer->room) return 1;
     uint8_t *data = realloc(buffer->data, (size_t)bytes);
     if (!data) return 0;
-    memset(data + buffer->room, 0, (size_t)(bytes - buffer->room));
     buffer->data = data;
     buffer->room = bytes;
+    return 1;
+}
+
+/* The same for bits, which are zero until they are set. */
+static inline int bits_grow(Growing *bits, int64_t bytes) {
+    int64_t old = bits->room;
+    if (!rows_grow(bits, bytes)) return 0;
+    if (bytes > old) memset(bits->data + old, 0, (size_t)(bytes - old));
     return 1;
 }
 
@@ -54,24 +61,26 @@ static inline int32_t *offsets_of(const Column *column) {
     return (int32_t *)(void *)column->offsets.data;
 }
 
-/* Room for the rows; memory that is new is zero. */
+/* Room for the rows. */
 static inline int column_grow(Column *column, int64_t rows) {
-    int64_t room = column->room + column->room / 2;
+    int64_t room = 2 * column->room;
     if (room < ROWS_FIRST_ROOM) room = ROWS_FIRST_ROOM;
     if (room < rows) room = rows;
     int fits = 1;
     if (column->kind == ROWS_FIXED) fits = rows_grow(&column->values, room * column->width);
-    if (column->kind == ROWS_BITS) fits = rows_grow(&column->values, bits_bytes(room));
-    if (column->kind == ROWS_LIST || column->kind == ROWS_TEXT)
+    if (column->kind == ROWS_BITS) fits = bits_grow(&column->values, bits_bytes(room));
+    if (column->kind == ROWS_LIST || column->kind == ROWS_TEXT) {
         fits = rows_grow(&column->offsets, (room + 1) * 4);
-    if (column->valid.data) fits = fits && rows_grow(&column->valid, bits_bytes(room));
+        if (fits && !column->room) offsets_of(column)[0] = 0;
+    }
+    if (column->valid.data) fits = fits && bits_grow(&column->valid, bits_bytes(room));
     if (fits) column->room = room;
     return fits;
 }
 
 /* The first row without a value: those before it have one. */
 static inline int column_mark(Column *column) {
-    if (!rows_grow(&column->valid, bits_bytes(column->room) + 1)) return 0;
+    if (!bits_grow(&column->valid, bits_bytes(column->room) + 1)) return 0;
     memset(column->valid.data, 0xff, (size_t)(column->count / 8));
     for (int64_t i = column->count & ~(int64_t)7; i < column->count; i++)
         bit_set(column->valid.data, i);
