@@ -10,7 +10,7 @@ from contracts.recording import Channel
 from udfs.decode.can_log_part import Events
 from udfs.decode.context import DecodeContext
 from udfs.decode.signal_rows import RowMaker
-from udfs.encodings.can import CanFrames, Untold, decode_frames
+from udfs.encodings.can import CanFrames, Untold, buses_of, decode_frames
 from udfs.encodings.dbc import BusDefinition, parse_dbc
 
 
@@ -46,8 +46,7 @@ class BusRows:
         made = self._maker.can_frames(frames, channel=channel)
         tables = [("can_frames", rows) for rows in made]
         if self._named:
-            buses = np.unique(frames.bus).tolist()
-            decoded = decode_frames(frames, {bus: self._of_bus(bus) for bus in buses})
+            decoded = decode_frames(frames, {bus: self._of_bus(bus) for bus in buses_of(frames)})
             self._untold.add(decoded)
             batches = self._maker.block_batches(decoded.blocks, channel=channel)
             tables += [("signals", rows) for rows in batches]

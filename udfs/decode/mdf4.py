@@ -51,7 +51,7 @@ from udfs.decode.signal_rows import (
 )
 from udfs.decode.sniff import sniff
 from udfs.decode.source import BytesSource
-from udfs.encodings.can import CanFrames, Untold, decode_frames
+from udfs.encodings.can import CanFrames, Untold, buses_of, decode_frames
 from udfs.encodings.fields import nanoseconds
 from udfs.encodings.dbc import BusDefinition, parse_definition
 from udfs.encodings.samples import Mask
@@ -324,6 +324,13 @@ class _Definitions:
         first, last = self._named.get(f"{family}:{bus}"), self._named.get(f"{family}:*")
         return tuple(d for d in [first, *attached, last] if d is not None)
 
+    def frames_at_a_time(self, group: GroupPlan) -> int:
+        """Frames to begin with, so that they give no more rows than a step of signals does."""
+        known = self.of(group.bus, group)
+        most = max((len(m.signals) for one in known for m in one.messages.values()), default=0)
+        step = _SAMPLES_AT_A_TIME // most if most else _FRAMES_AT_A_TIME
+        return max(min(step, _MOST_FRAMES), _FRAMES_AT_A_TIME // 4)
+
 
 @attrs.define(eq=False)
 class _UnitDecoder:
@@ -357,7 +364,7 @@ class _UnitDecoder:
         if group.kind == "signals":
             step = max(_SAMPLES_AT_A_TIME // max(len(group.leaves), 1), 1)
         else:
-            step = _FRAMES_AT_A_TIME
+            step = self.definitions.frames_at_a_time(group)
         make = {
             "signals": self._signals,
             "can_frames": self._frames,
@@ -435,7 +442,7 @@ class _UnitDecoder:
         )
 
     def _bus_signals(self, group: GroupPlan, frames: CanFrames) -> tuple[pa.RecordBatch, ...]:
-        buses = np.unique(frames.bus).tolist()
+        buses = buses_of(frames)
         decoded = decode_frames(frames, {bus: self.definitions.of(bus, group) for bus in buses})
         self.untold.add(decoded)
         return self.maker.block_batches(decoded.blocks, channel=group.channel)
@@ -464,7 +471,7 @@ class _UnitDecoder:
     ) -> tuple[pa.RecordBatch, ...]:
         """Signals of the frames whose payload is there, if a definition of their bus is."""
         frames, _ = frames_of(group, self.unit.part.reader, records, log_time_ns=times)
-        buses = np.unique(frames.bus).tolist()
+        buses = buses_of(frames)
         is_defined = any(self.definitions.of(bus, group) for bus in buses)
         return self._bus_signals(group, frames) if is_defined else ()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from contracts.recording import Channel, Int64Array, UInt8Array
 from contracts.tables import TABLES
+from udfs.decode.constants import constant_column
 from udfs.decode.context import DecodeContext
 from udfs.encodings.can import CanFrames, SignalBlock
 from udfs.encodings.can_kernels import (
@@ -23,12 +23,16 @@ from udfs.encodings.can_kernels import (
 from udfs.encodings.columns import gather_bytes
 from udfs.encodings.samples import Samples
 
-_ALONE = 1024
-_KEPT_BYTES = 48 << 20
+_ALONE = 512
 _LEAST_ROWS = 4096
 _MOST_ROWS = 1 << 15
 """Rows of a batch: as many as its columns of one value are made for, once for all batches."""
 SIGNALS = TABLES["silver.signals"].schema
+_Place = tuple[int, pa.Field]
+_SIGNAL, _VALUE, _RAW, _UNIT = (
+    (SIGNALS.get_field_index(name), SIGNALS.field(name))
+    for name in ("signal", "value", "raw_value", "unit")
+)
 CAN_FRAMES = TABLES["silver.can_frames"].schema
 RAW_MESSAGES = TABLES["silver.raw_messages"].schema
 
@@ -61,8 +65,6 @@ class RowMaker:
     """Makes rows of one recording; columns of one value are made once and then sliced."""
 
     context: DecodeContext
-    _constants: dict[tuple[str, object], pa.Array] = attrs.field(factory=dict)
-    _kept_bytes: int = 0
     _templates: dict[tuple[object, ...], pa.RecordBatch] = attrs.field(factory=dict)
 
     def signal_batches(
@@ -85,7 +87,16 @@ class RowMaker:
             else:
                 key = id(part.sequence), part.source, part.definition_hash
                 if shared[0] != key:
-                    shared = key, self._untold(part, channel=channel)
+                    shared = (
+                        key,
+                        self._untold(
+                            part.source,
+                            part.definition_hash,
+                            part.sequence,
+                            part.log_time_ns,
+                            channel=channel,
+                        ),
+                    )
                 value = pa.array(samples.value)
                 raw = None if samples.raw is None else pa.array(samples.raw)
                 batches += self._told(shared[1], part.name, part.unit, value, raw)
@@ -102,8 +113,13 @@ class RowMaker:
             if rows < _ALONE:
                 few += _parts_of(block, range(len(block.signals)))
                 continue
-            (bare,) = _parts_of(block, [0])
-            shared = self._untold(bare, channel=channel)
+            shared = self._untold(
+                block.message.name,
+                block.definition_hash,
+                block.sequence,
+                block.log_time_ns,
+                channel=channel,
+            )
             numbers = pa.array(block.numbers.reshape(-1))
             for at, signal in enumerate(block.signals):
                 if signal.choices:
@@ -114,9 +130,17 @@ class RowMaker:
                 batches += self._told(shared, signal.name, signal.unit, value, raw)
         return (*batches, self.signals(few, channel=channel)) if few else tuple(batches)
 
-    def _untold(self, part: SignalPart, *, channel: Channel) -> list[pa.RecordBatch]:
-        """Rows of some signal of a part's source and times, without its name, unit and values."""
-        times, sequence = pa.array(part.log_time_ns), pa.array(part.sequence)
+    def _untold(
+        self,
+        source: str,
+        definition_hash: str,
+        sequence_of_row: Int64Array,
+        log_time_ns: Int64Array,
+        *,
+        channel: Channel,
+    ) -> list[pa.RecordBatch]:
+        """Rows of some signal of these times, without its name, unit and values."""
+        times, sequence = pa.array(log_time_ns), pa.array(sequence_of_row)
         found = []
         for start in range(0, len(times), _MOST_ROWS):
             rows = min(_MOST_ROWS, len(times) - start)
@@ -124,10 +148,10 @@ class RowMaker:
                 "sequence": sequence.slice(start, rows),
                 "log_time_ns": times.slice(start, rows),
                 "publish_time_ns": times.slice(start, rows),
-                "source": self._constant(part.source, pa.string(), rows),
+                "source": constant_column(source, pa.string(), rows),
             }
-            if part.definition_hash:
-                own["definition_hash"] = self._constant(part.definition_hash, pa.string(), rows)
+            if definition_hash:
+                own["definition_hash"] = constant_column(definition_hash, pa.string(), rows)
             found.append(self._rows(SIGNALS, own, rows=rows, channel=channel))
         return found
 
@@ -143,12 +167,12 @@ class RowMaker:
         for at, batch in enumerate(shared):
             start, rows = at * _MOST_ROWS, batch.num_rows
             alone = rows == len(value)
-            batch = _with(batch, "signal", self._constant(name, pa.string(), rows))
-            batch = _with(batch, "value", value if alone else value.slice(start, rows))
+            batch = _with(batch, _SIGNAL, constant_column(name, pa.string(), rows))
+            batch = _with(batch, _VALUE, value if alone else value.slice(start, rows))
             if raw is not None:
-                batch = _with(batch, "raw_value", raw if alone else raw.slice(start, rows))
+                batch = _with(batch, _RAW, raw if alone else raw.slice(start, rows))
             if unit:
-                batch = _with(batch, "unit", self._constant(unit, pa.string(), rows))
+                batch = _with(batch, _UNIT, constant_column(unit, pa.string(), rows))
             yield batch
 
     def signals(self, parts: Sequence[SignalPart], *, channel: Channel) -> pa.RecordBatch:
@@ -214,8 +238,8 @@ class RowMaker:
             "sequence": pa.array(sequence),
             "log_time_ns": pa.array(log_time_ns),
             "publish_time_ns": pa.array(log_time_ns),
-            "message_encoding": self._constant(encoding, pa.string(), rows),
-            "schema_hash": self._constant(schema_hash, pa.string(), rows),
+            "message_encoding": constant_column(encoding, pa.string(), rows),
+            "schema_hash": constant_column(schema_hash, pa.string(), rows),
             "data": gather_bytes(arena, starts, lengths),
         }
         return self._rows(RAW_MESSAGES, columns, rows=rows, channel=channel)
@@ -234,7 +258,8 @@ class RowMaker:
             self._templates[key] = template
         batch = template.slice(0, rows)
         for name, column in own.items():
-            batch = _with(batch, name, column)
+            place = schema.get_field_index(name)
+            batch = batch.set_column(place, schema.field(place), column)
         return batch
 
     def _filled(
@@ -249,39 +274,22 @@ class RowMaker:
         arrays = [
             own[field.name]
             if field.name in own
-            else self._constant(same.get(field.name), field.type, rows)
+            else constant_column(same.get(field.name), field.type, rows)
             for field in schema
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    def _constant(self, value: object, kind: pa.DataType, rows: int) -> pa.Array:
-        """A column of one value; kept for the next batches as long as all that is kept is small."""
-        key = ("", value) if isinstance(value, str) else (str(kind), value)
-        kept = self._constants.get(key)
-        if kept is None or len(kept) < rows:
-            self._kept_bytes -= 0 if kept is None else kept.nbytes
-            room = max(1 << (rows - 1).bit_length(), _LEAST_ROWS) if rows else 0
-            word = len(value) if isinstance(value, str) else 0
-            keeps = self._kept_bytes + room * (word + 8) <= _KEPT_BYTES
-            kept = _repeated_value(value, kind, room if keeps else rows)
-            if keeps:
-                self._kept_bytes += kept.nbytes
-                self._constants[key] = kept
-            else:
-                self._constants.pop(key, None)
-        return kept if len(kept) == rows else kept.slice(0, rows)
-
     def _repeated(self, words: Sequence[str | None], counts: Sequence[int]) -> pa.Array:
         """Each word as often as its part has rows."""
         if len(set(words)) == 1:
-            return self._constant(words[0], pa.string(), sum(counts))
+            return constant_column(words[0], pa.string(), sum(counts))
         codes = np.repeat(np.arange(len(words), dtype=np.int32), counts)
         return pa.array(words, pa.string()).take(pa.array(codes))
 
     def _texts(self, samples: Sequence[Samples], *, rows: int) -> pa.Array:
         """Texts of all samples, null where a sample has none."""
         if not any(one.texts for one in samples):
-            return self._constant(None, pa.string(), rows)
+            return constant_column(None, pa.string(), rows)
         if len(samples) == 1:
             text = samples[0].text
             return pa.array(samples[0].texts, pa.string()).take(pa.array(text, mask=text < 0))
@@ -296,7 +304,7 @@ class RowMaker:
     def _raw_values(self, samples: Sequence[Samples], *, rows: int) -> pa.Array:
         """Values before conversion, null where there is no conversion or the sample is invalid."""
         if all(one.raw is None for one in samples):
-            return self._constant(None, pa.float64(), rows)
+            return constant_column(None, pa.float64(), rows)
         if all(one.raw is not None and one.is_invalid is None for one in samples):
             return pa.array(
                 _joined([one.raw for one in samples if one.raw is not None], np.float64)
@@ -325,10 +333,9 @@ def _parts_of(block: SignalBlock, wanted: Iterable[int]) -> list[SignalPart]:
     ]
 
 
-def _with(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
+def _with(batch: pa.RecordBatch, place: _Place, column: pa.Array) -> pa.RecordBatch:
     """The same with another column: a tenth of the time that a batch of all columns takes."""
-    at = batch.schema.get_field_index(name)
-    return batch.set_column(at, batch.schema.field(at), column)
+    return batch.set_column(*place, column)
 
 
 def _joined(
@@ -344,18 +351,3 @@ def _values(samples: Sequence[Samples]) -> pa.Array:
     if all(one.is_whole for one in samples):
         return pa.array(values)
     return pa.array(values, mask=_joined([~one.is_value for one in samples], np.bool_))
-
-
-def _repeated_value(value: object, kind: pa.DataType, rows: int) -> pa.Array:
-    """(rows,) the same value in each; `pa.repeat` appends texts one by one."""
-    if not isinstance(value, str):
-        return pa.repeat(pa.scalar(value, kind), rows)
-    data = value.encode()
-    buffers = [None, pa.py_buffer(_even_offsets(len(data), rows)), pa.py_buffer(data * rows)]
-    return pa.Array.from_buffers(pa.string(), rows, buffers)
-
-
-@functools.lru_cache(maxsize=64)
-def _even_offsets(size: int, rows: int) -> npt.NDArray[np.int32]:
-    """(rows + 1,) int32 offsets of words of the same size."""
-    return np.arange(rows + 1, dtype=np.int32) * np.int32(size)

@@ -247,6 +247,14 @@ def decode_frames(
     return DecodedFrames(tuple(_blocks(told, placed)), unknown, short)
 
 
+def buses_of(frames: CanFrames) -> list[int]:
+    """The buses that frames are of, ascending; told at once where it is one, as it is mostly."""
+    bus = frames.bus
+    if len(bus) and bus.min() == bus.max():
+        return [int(bus[0])]
+    return [int(one) for one in np.unique(bus)]
+
+
 def _message_for(
     definitions: Sequence[BusDefinition], can_id: int, *, is_extended: bool
 ) -> tuple[MessageDefinition, str] | None:

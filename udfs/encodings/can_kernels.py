@@ -158,7 +158,7 @@ def carrying_rows(
         None if among is None else address_of(among),
         0 if among is None else len(among),
         last_byte,
-        None if selector is None else address_of(selector),
+        None if selector is None else address_of(selector.view(np.uint8)),
         None if wanted is None else address_of(wanted),
         0 if wanted is None else len(wanted),
         address_of(out),
@@ -166,6 +166,57 @@ def carrying_rows(
     if found < 0:
         raise IndexError(f"a selector outside of payloads of {payloads.shape[1]} bytes")
     return out[:found]
+
+
+@attrs.frozen(eq=False)
+class SaidFrames:
+    """What the fields of N frames say of them, as `CanFrames` has it."""
+
+    can_id: Int64Array
+    dlc: Int64Array
+    is_transmitted: Int64Array
+    is_extended: Mask
+    is_fd: Mask
+    lengths: Int64Array
+
+
+def complete_frames(
+    *,
+    identity: Int64Array,
+    extended: Int64Array | None,
+    fd: Int64Array,
+    dlc: Int64Array,
+    length: Int64Array | None,
+    stored: Int64Array | None,
+    sent: Int64Array,
+) -> SaidFrames:
+    """Put together what the fields of a logger's frames say; the arrays are used up.
+
+    Args:
+        identity: (N,) int64, ids with or without flags; negative where there is none.
+        extended: (N,) int64, not 0 for 29 bits; None: told by the id.
+        fd: (N,) int64, not 0 for CAN FD.
+        dlc: (N,) int64, data length codes, negative where unknown.
+        length: (N,) int64, bytes of data as the logger says; None: as the code has it.
+        stored: (N,) int64, bytes that are kept of each payload; None for frames without any.
+        sent: (N,) int64, direction.
+    """
+    rows = len(identity)
+    flags, lengths = np.empty((2, rows), bool), np.empty(rows, np.int64)
+    _kernels().complete_frames(
+        rows,
+        address_of(identity),
+        None if extended is None else address_of(extended),
+        address_of(fd),
+        address_of(dlc),
+        None if length is None else address_of(length),
+        None if stored is None else address_of(stored),
+        address_of(sent),
+        address_of(flags[0]),
+        address_of(flags[1]),
+        address_of(lengths),
+    )
+    return SaidFrames(identity, dlc, sent, flags[0], flags[1], lengths)
 
 
 def flag_column(flags: Mask) -> pa.BooleanArray:
@@ -251,6 +302,8 @@ def _kernels() -> ctypes.CDLL:
         *(array, array, number, array),
     )
     loaded.carrying_rows.restype = number
+    loaded.complete_frames.argtypes = (number, *10 * (array,))
+    loaded.complete_frames.restype = None
     loaded.pack_flags.argtypes = (array, number, array)
     loaded.pack_flags.restype = None
     loaded.pack_numbers.argtypes = (array, number, array, array)

@@ -62,7 +62,7 @@ def read_fields(
         len(matrix),
         None if picked is None else address_of(picked),
         rows,
-        address_of(fields),
+        address_of(fields.view(np.uint8)),  # that of a structure is slow to come by
         len(fields),
         address_of(out),
         slots,
@@ -83,7 +83,7 @@ def read_integers(matrix: UInt8Array, fields: Fields) -> Int64Array:
         matrix.strides[0],
         matrix.shape[1],
         len(matrix),
-        address_of(fields),
+        address_of(fields.view(np.uint8)),
         len(fields),
         address_of(out),
     )

@@ -206,3 +206,32 @@ int64_t join_directions(const int64_t *sent, int64_t rows, int32_t *offsets, uin
     }
     return at;
 }
+
+static const uint8_t DATA_LENGTHS[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64};
+
+/* What the fields of a logger's frames say of each: in place the id without its flags, the data
+   length code and the direction (1, 0, or -1), and beside them the kind of id, the kind of frame
+   and the bytes of its payload. `extended`, `length`: NULL where the logger has no such field.
+   `stored`: the bytes that are kept of each payload; NULL where frames have none. */
+void complete_frames(int64_t rows, int64_t *id, const int64_t *extended, const int64_t *fd,
+                     int64_t *dlc, const int64_t *length, const int64_t *stored, int64_t *sent,
+                     uint8_t *is_extended, uint8_t *is_fd, int64_t *lengths) {
+    int all_said = 1;
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t identity = id[i], low = identity & 0x1fffffff, code = dlc[i];
+        is_extended[i] = extended ? extended[i] != 0 : (identity >> 31 & 1) || low > 0x7ff;
+        is_fd[i] = fd[i] != 0;
+        id[i] = identity < 0 ? -1 : low;
+        int64_t bytes = code < 0 ? -1 : DATA_LENGTHS[code > 15 ? 15 : code];
+        if (!is_fd[i] && bytes > 8) bytes = 8;
+        if (length) bytes = length[i];
+        all_said &= bytes >= 0;
+        dlc[i] = code < 0 ? bytes : code;
+        lengths[i] = bytes;
+        sent[i] = sent[i] < 0 ? -1 : sent[i] > 0;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t kept = stored ? stored[i] : 0;
+        lengths[i] = all_said && lengths[i] < kept ? lengths[i] : kept;
+    }
+}

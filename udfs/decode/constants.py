@@ -1,0 +1,76 @@
+"""Columns of one value: made once a process, then sliced.
+
+The names, units and messages of a fleet's definitions are the same in each of its recordings. What
+is kept is bounded; what was not used for longest goes first.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import OrderedDict
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+_KEPT_BYTES = 48 << 20
+_LEAST_ROWS = 4096
+
+
+class _Kept:
+    """Columns by value and type, the last used ones last."""
+
+    def __init__(self) -> None:
+        self._columns: OrderedDict[tuple[str, object], pa.Array] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def column(self, value: object, kind: pa.DataType, rows: int) -> pa.Array:
+        key = ("", value) if isinstance(value, str) else (str(kind), value)
+        with self._lock:
+            found = self._columns.get(key)
+            if found is not None and len(found) >= rows:
+                self._columns.move_to_end(key)
+                return found
+        room = max(1 << (rows - 1).bit_length(), _LEAST_ROWS) if rows else 0
+        made = _repeated(value, kind, room)
+        with self._lock:
+            self._keep(key, made)
+        return made
+
+    def _keep(self, key: tuple[str, object], made: pa.Array) -> None:
+        before = self._columns.pop(key, None)
+        self._bytes += _size(made) - (0 if before is None else _size(before))
+        self._columns[key] = made
+        while self._bytes > _KEPT_BYTES:
+            _, gone = self._columns.popitem(last=False)
+            self._bytes -= _size(gone)
+
+
+_KEPT = _Kept()
+
+
+def constant_column(value: object, kind: pa.DataType, rows: int) -> pa.Array:
+    """(rows,) one value in each row, null for None."""
+    kept = _KEPT.column(value, kind, rows)
+    return kept if len(kept) == rows else kept.slice(0, rows)
+
+
+def _size(column: pa.Array) -> int:
+    return int(column.nbytes)
+
+
+def _repeated(value: object, kind: pa.DataType, rows: int) -> pa.Array:
+    """The same value in each row; `pa.repeat` appends texts one by one."""
+    if not isinstance(value, str):
+        return pa.repeat(pa.scalar(value, kind), rows)
+    data = value.encode()
+    buffers = [None, pa.py_buffer(_even_offsets(len(data), rows)), pa.py_buffer(data * rows)]
+    return pa.Array.from_buffers(pa.string(), rows, buffers)
+
+
+@functools.lru_cache(maxsize=64)
+def _even_offsets(size: int, rows: int) -> npt.NDArray[np.int32]:
+    """(rows + 1,) int32 offsets of words of the same size."""
+    return np.arange(rows + 1, dtype=np.int32) * np.int32(size)
