@@ -79,7 +79,9 @@ def new_bytes(size: int) -> UInt8Array:
 
 def _pages(size: int) -> UInt8Array:
     """Fresh memory in pages of 2 MB where the system has them: a fault for each, not for 4 kB."""
-    pages = mmap.mmap(-1, -(-size // _HUGE_PAGE) * _HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages = mmap.mmap(
+        -1, -(-size // _HUGE_PAGE) * _HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    )
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, np.uint8)

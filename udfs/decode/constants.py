@@ -1,14 +1,13 @@
 """Columns of one value: made once a process, then sliced.
 
 The names, units and messages of a fleet's definitions are the same in each of its recordings. What
-is kept is bounded; what was not used for longest goes first.
+is kept is bounded; what was made first goes first.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections import OrderedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -19,21 +18,19 @@ _LEAST_ROWS = 4096
 
 
 class _Kept:
-    """Columns by value and type, the last used ones last."""
+    """Columns by value and type, in the order in which they were made."""
 
     def __init__(self) -> None:
-        self._columns: OrderedDict[tuple[str, object], pa.Array] = OrderedDict()
+        self._columns: dict[tuple[str, object], pa.Array] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
     def column(self, value: object, kind: pa.DataType, rows: int) -> pa.Array:
         key = ("", value) if isinstance(value, str) else (str(kind), value)
-        with self._lock:
-            found = self._columns.get(key)
-            if found is not None and len(found) >= rows:
-                self._columns.move_to_end(key)
-                return found
-        room = max(1 << (rows - 1).bit_length(), _LEAST_ROWS) if rows else 0
+        found = self._columns.get(key)
+        if found is not None and len(found) >= rows:
+            return found
+        room = max(1 << (rows - 1).bit_length(), _LEAST_ROWS) if rows else _LEAST_ROWS
         made = _repeated(value, kind, room)
         with self._lock:
             self._keep(key, made)
@@ -41,11 +38,11 @@ class _Kept:
 
     def _keep(self, key: tuple[str, object], made: pa.Array) -> None:
         before = self._columns.pop(key, None)
-        self._bytes += _size(made) - (0 if before is None else _size(before))
+        self._bytes += made.nbytes - (0 if before is None else before.nbytes)
         self._columns[key] = made
         while self._bytes > _KEPT_BYTES:
-            _, gone = self._columns.popitem(last=False)
-            self._bytes -= _size(gone)
+            oldest = next(iter(self._columns))
+            self._bytes -= self._columns.pop(oldest).nbytes
 
 
 _KEPT = _Kept()
@@ -55,10 +52,6 @@ def constant_column(value: object, kind: pa.DataType, rows: int) -> pa.Array:
     """(rows,) one value in each row, null for None."""
     kept = _KEPT.column(value, kind, rows)
     return kept if len(kept) == rows else kept.slice(0, rows)
-
-
-def _size(column: pa.Array) -> int:
-    return int(column.nbytes)
 
 
 def _repeated(value: object, kind: pa.DataType, rows: int) -> pa.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import attrs
 import numpy as np
@@ -28,11 +28,7 @@ _LEAST_ROWS = 4096
 _MOST_ROWS = 1 << 15
 """Rows of a batch: as many as its columns of one value are made for, once for all batches."""
 SIGNALS = TABLES["silver.signals"].schema
-_Place = tuple[int, pa.Field]
-_SIGNAL, _VALUE, _RAW, _UNIT = (
-    (SIGNALS.get_field_index(name), SIGNALS.field(name))
-    for name in ("signal", "value", "raw_value", "unit")
-)
+_OF_SIGNAL = ("signal", "unit", "value", "raw_value", "text")
 CAN_FRAMES = TABLES["silver.can_frames"].schema
 RAW_MESSAGES = TABLES["silver.raw_messages"].schema
 
@@ -75,105 +71,45 @@ class RowMaker:
         A signal alone takes its columns as they are, nothing is copied; times that several parts
         share are shared by their batches.
         """
-        batches: list[pa.RecordBatch] = []
+        made = _Batches(self._template(SIGNALS, _MOST_ROWS, channel))
         few: list[SignalPart] = []
-        shared: tuple[object, list[pa.RecordBatch]] = None, []
         for part in parts:
-            samples = part.samples
             if len(part.log_time_ns) < _ALONE:
                 few.append(part)
-            elif samples.texts or not samples.is_whole:
-                batches.append(self.signals([part], channel=channel))
-            else:
-                key = id(part.sequence), part.source, part.definition_hash
-                if shared[0] != key:
-                    shared = (
-                        key,
-                        self._untold(
-                            part.source,
-                            part.definition_hash,
-                            part.sequence,
-                            part.log_time_ns,
-                            channel=channel,
-                        ),
-                    )
-                value = pa.array(samples.value)
-                raw = None if samples.raw is None else pa.array(samples.raw)
-                batches += self._told(shared[1], part.name, part.unit, value, raw)
-        return (*batches, self.signals(few, channel=channel)) if few else tuple(batches)
+                continue
+            made.begin(part.source, part.definition_hash, part.sequence, part.log_time_ns)
+            one = part.samples
+            made.add(
+                part.name,
+                part.unit,
+                value=_values([one]),
+                raw=None if one.raw is None else _raw_values([one]),
+                text=_texts([one]) if one.texts else None,
+            )
+        return (*made.done(), self.signals(few, channel=channel)) if few else made.done()
 
     def block_batches(
         self, blocks: Sequence[SignalBlock], *, channel: Channel
     ) -> tuple[pa.RecordBatch, ...]:
         """Rows of `silver.signals` from the frames of a bus, in batches as `signal_batches`."""
-        batches: list[pa.RecordBatch] = []
+        made = _Batches(self._template(SIGNALS, _MOST_ROWS, channel))
         few: list[SignalPart] = []
         for block in blocks:
             rows = len(block.rows)
             if rows < _ALONE:
-                few += _parts_of(block, range(len(block.signals)))
+                few += _parts_of(block)
                 continue
-            shared = self._untold(
-                block.message.name,
-                block.definition_hash,
-                block.sequence,
-                block.log_time_ns,
-                channel=channel,
-            )
+            made.begin(block.message.name, block.definition_hash, block.sequence, block.log_time_ns)
             numbers = pa.array(block.numbers.reshape(-1))
             for at, signal in enumerate(block.signals):
-                if signal.choices:
-                    batches.append(self.signals(_parts_of(block, [at]), channel=channel))
-                    continue
                 value = numbers.slice(block.layout.value[at] * rows, rows)
                 raw = numbers.slice(block.layout.raw[at] * rows, rows)
-                batches += self._told(shared, signal.name, signal.unit, value, raw)
-        return (*batches, self.signals(few, channel=channel)) if few else tuple(batches)
-
-    def _untold(
-        self,
-        source: str,
-        definition_hash: str,
-        sequence_of_row: Int64Array,
-        log_time_ns: Int64Array,
-        *,
-        channel: Channel,
-    ) -> list[pa.RecordBatch]:
-        """Rows of some signal of these times, without its name, unit and values."""
-        times, sequence = pa.array(log_time_ns), pa.array(sequence_of_row)
-        found = []
-        for start in range(0, len(times), _MOST_ROWS):
-            rows = min(_MOST_ROWS, len(times) - start)
-            own = {
-                "sequence": sequence.slice(start, rows),
-                "log_time_ns": times.slice(start, rows),
-                "publish_time_ns": times.slice(start, rows),
-                "source": constant_column(source, pa.string(), rows),
-            }
-            if definition_hash:
-                own["definition_hash"] = constant_column(definition_hash, pa.string(), rows)
-            found.append(self._rows(SIGNALS, own, rows=rows, channel=channel))
-        return found
-
-    def _told(
-        self,
-        shared: Sequence[pa.RecordBatch],
-        name: str,
-        unit: str,
-        value: pa.DoubleArray,
-        raw: pa.DoubleArray | None,
-    ) -> Iterator[pa.RecordBatch]:
-        """The same rows with the name, unit and values of a signal."""
-        for at, batch in enumerate(shared):
-            start, rows = at * _MOST_ROWS, batch.num_rows
-            alone = rows == len(value)
-            batch = _with(batch, _SIGNAL, constant_column(name, pa.string(), rows))
-            batch = _with(batch, _VALUE, value if alone else value.slice(start, rows))
-            if raw is not None:
-                batch = _with(batch, _RAW, raw if alone else raw.slice(start, rows))
-            if unit:
-                batch = _with(batch, _UNIT, constant_column(unit, pa.string(), rows))
-            yield batch
+                text = None
+                if signal.choices:
+                    samples = [block.samples(at)]
+                    value, text = _values(samples), _texts(samples)
+                made.add(signal.name, signal.unit, value=value, raw=raw, text=text)
+        return (*made.done(), self.signals(few, channel=channel)) if few else made.done()
 
     def signals(self, parts: Sequence[SignalPart], *, channel: Channel) -> pa.RecordBatch:
         """Rows of `silver.signals`, one signal behind the other."""
@@ -187,8 +123,8 @@ class RowMaker:
             "signal": self._repeated([part.name for part in parts], counts),
             "source": self._repeated([part.source for part in parts], counts),
             "value": _values(samples),
-            "text": self._texts(samples, rows=sum(counts)),
-            "raw_value": self._raw_values(samples, rows=sum(counts)),
+            "text": _texts(samples),
+            "raw_value": _raw_values(samples),
             "unit": self._repeated([part.unit or None for part in parts], counts),
             "definition_hash": self._repeated(
                 [part.definition_hash or None for part in parts], counts
@@ -248,36 +184,30 @@ class RowMaker:
         self, schema: pa.Schema, own: dict[str, pa.Array], *, rows: int, channel: Channel
     ) -> pa.RecordBatch:
         """All columns in the order of the table; what there is no value for is null."""
-        if rows > _MOST_ROWS:
-            return self._filled(schema, own, rows=rows, channel=channel)
-        key = (schema.names[-2], len(schema), channel.id)
-        template = self._templates.get(key)
-        if template is None or template.num_rows < rows:
-            room = max(1 << (rows - 1).bit_length(), _LEAST_ROWS) if rows else _LEAST_ROWS
-            template = self._filled(schema, {}, rows=room, channel=channel)
-            self._templates[key] = template
-        batch = template.slice(0, rows)
+        batch = self._template(schema, rows, channel).slice(0, rows)
         for name, column in own.items():
             place = schema.get_field_index(name)
             batch = batch.set_column(place, schema.field(place), column)
         return batch
 
-    def _filled(
-        self, schema: pa.Schema, own: dict[str, pa.Array], *, rows: int, channel: Channel
-    ) -> pa.RecordBatch:
+    def _template(self, schema: pa.Schema, rows: int, channel: Channel) -> pa.RecordBatch:
+        """As many rows, or more, of what all rows of a channel share; the rest is null."""
+        key = schema.names[-2], len(schema), channel.id
+        found = self._templates.get(key)
+        if found is not None and found.num_rows >= rows:
+            return found
         same = {
             "recording_id": self.context.recording_id,
             "channel_id": channel.id,
             "topic": channel.topic,
             "ingest_date": self.context.ingest_date,
         }
-        arrays = [
-            own[field.name]
-            if field.name in own
-            else constant_column(same.get(field.name), field.type, rows)
-            for field in schema
-        ]
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+        room = max(rows, _LEAST_ROWS)
+        arrays = [constant_column(same.get(field.name), field.type, room) for field in schema]
+        found = pa.RecordBatch.from_arrays(arrays, schema=schema)
+        if rows <= _MOST_ROWS:
+            self._templates[key] = found
+        return found
 
     def _repeated(self, words: Sequence[str | None], counts: Sequence[int]) -> pa.Array:
         """Each word as often as its part has rows."""
@@ -286,56 +216,131 @@ class RowMaker:
         codes = np.repeat(np.arange(len(words), dtype=np.int32), counts)
         return pa.array(words, pa.string()).take(pa.array(codes))
 
-    def _texts(self, samples: Sequence[Samples], *, rows: int) -> pa.Array:
-        """Texts of all samples, null where a sample has none."""
-        if not any(one.texts for one in samples):
-            return constant_column(None, pa.string(), rows)
-        if len(samples) == 1:
-            text = samples[0].text
-            return pa.array(samples[0].texts, pa.string()).take(pa.array(text, mask=text < 0))
-        words: list[str] = []
-        codes = [np.empty(0, np.int64)]
-        for one in samples:
-            codes.append(np.where(one.text >= 0, one.text + len(words), -1))
-            words += one.texts
-        joined = np.concatenate(codes)
-        return pa.array(words, pa.string()).take(pa.array(joined, mask=joined < 0))
 
-    def _raw_values(self, samples: Sequence[Samples], *, rows: int) -> pa.Array:
-        """Values before conversion, null where there is no conversion or the sample is invalid."""
-        if all(one.raw is None for one in samples):
-            return constant_column(None, pa.float64(), rows)
-        if all(one.raw is not None and one.is_invalid is None for one in samples):
-            return pa.array(
-                _joined([one.raw for one in samples if one.raw is not None], np.float64)
-            )
-        values, absent = [], []
-        for one in samples:
-            values.append(np.zeros(len(one.value)) if one.raw is None else one.raw)
-            marks = np.zeros(len(one.value), bool) if one.is_invalid is None else one.is_invalid
-            absent.append(marks | (one.raw is None))
-        return pa.array(_joined(values, np.float64), mask=_joined(absent, np.bool_))
+def _texts(samples: Sequence[Samples]) -> pa.Array:
+    """Texts of all samples, null where a sample has none."""
+    if not any(one.texts for one in samples):
+        return constant_column(None, pa.string(), sum(len(one.value) for one in samples))
+    if len(samples) == 1:
+        text = samples[0].text
+        return pa.array(samples[0].texts, pa.string()).take(pa.array(text, mask=text < 0))
+    words: list[str] = []
+    codes = [np.empty(0, np.int64)]
+    for one in samples:
+        codes.append(np.where(one.text >= 0, one.text + len(words), -1))
+        words += one.texts
+    joined = np.concatenate(codes)
+    return pa.array(words, pa.string()).take(pa.array(joined, mask=joined < 0))
 
 
-def _parts_of(block: SignalBlock, wanted: Iterable[int]) -> list[SignalPart]:
-    """Some signals of a block, one by one."""
+def _raw_values(samples: Sequence[Samples]) -> pa.Array:
+    """Values before conversion, null where there is no conversion or the sample is invalid."""
+    if all(one.raw is None for one in samples):
+        return constant_column(None, pa.float64(), sum(len(one.value) for one in samples))
+    if all(one.raw is not None and one.is_invalid is None for one in samples):
+        return pa.array(_joined([one.raw for one in samples if one.raw is not None], np.float64))
+    values, absent = [], []
+    for one in samples:
+        values.append(np.zeros(len(one.value)) if one.raw is None else one.raw)
+        marks = np.zeros(len(one.value), bool) if one.is_invalid is None else one.is_invalid
+        absent.append(marks | (one.raw is None))
+    return pa.array(_joined(values, np.float64), mask=_joined(absent, np.bool_))
+
+
+class _Batches:
+    """Batches of whole signals, made at once of a table in pieces: a batch alone takes 20 µs.
+
+    Every column of a batch is a slice of what is there, or a column of one value.
+    """
+
+    def __init__(self, template: pa.RecordBatch) -> None:
+        self._template = template
+        self._pieces: dict[str, list[pa.Array]] = {name: [] for name in template.schema.names}
+        self._rows = 0
+        self._sizes: list[int] = []
+        self._known: dict[tuple[str | None, int], list[pa.Array]] = {}
+        self._signals = 0
+        self._shared: dict[str, list[pa.Array]] = {}
+
+    def begin(
+        self, source: str, definition_hash: str, sequence: Int64Array, log_time_ns: Int64Array
+    ) -> None:
+        """The signals that follow are of this source and at these times."""
+        self._share()
+        self._rows = rows = len(log_time_ns)
+        self._sizes = [min(_MOST_ROWS, rows - start) for start in range(0, rows, _MOST_ROWS)]
+        times = pa.array(log_time_ns)
+        self._shared = {
+            "sequence": [pa.array(sequence)],
+            "log_time_ns": [times],
+            "publish_time_ns": [times],
+            "source": self._words(source),
+            "definition_hash": self._words(definition_hash or None),
+        }
+        for at, name in enumerate(self._template.schema.names):
+            if name not in self._shared and name not in _OF_SIGNAL:
+                column = self._template.column(at)
+                self._shared[name] = [column.slice(0, size) for size in self._sizes]
+
+    def add(
+        self,
+        name: str,
+        unit: str,
+        *,
+        value: pa.DoubleArray,
+        raw: pa.DoubleArray | None,
+        text: pa.StringArray | None,
+    ) -> None:
+        """A signal; None where it has no raw values, or no texts."""
+        self._signals += 1
+        pieces = self._pieces
+        pieces["signal"] += self._words(name)
+        pieces["unit"] += self._words(unit or None)
+        pieces["value"].append(value)
+        pieces["raw_value"] += self._nulls(pa.float64()) if raw is None else [raw]
+        pieces["text"] += self._words(None) if text is None else [text]
+
+    def done(self) -> tuple[pa.RecordBatch, ...]:
+        """All batches."""
+        self._share()
+        columns = [
+            pa.chunked_array(self._pieces[field.name], field.type)
+            for field in self._template.schema
+        ]
+        return tuple(pa.Table.from_arrays(columns, schema=self._template.schema).to_batches())
+
+    def _share(self) -> None:
+        """Repeat what the signals since the last beginning share."""
+        for name, pieces in self._shared.items():
+            self._pieces[name] += self._signals * pieces
+        self._signals, self._shared = 0, {}
+
+    def _words(self, word: str | None) -> list[pa.Array]:
+        key = word, self._rows
+        found = self._known.get(key)
+        if found is None:
+            found = [constant_column(word, pa.string(), size) for size in self._sizes]
+            self._known[key] = found
+        return found
+
+    def _nulls(self, kind: pa.DataType) -> list[pa.Array]:
+        return [constant_column(None, kind, size) for size in self._sizes]
+
+
+def _parts_of(block: SignalBlock) -> list[SignalPart]:
+    """The signals of a block, one by one."""
     return [
         SignalPart(
-            name=block.signals[at].name,
+            name=signal.name,
             source=block.message.name,
-            unit=block.signals[at].unit,
+            unit=signal.unit,
             definition_hash=block.definition_hash,
             sequence=block.sequence,
             log_time_ns=block.log_time_ns,
             samples=block.samples(at),
         )
-        for at in wanted
+        for at, signal in enumerate(block.signals)
     ]
-
-
-def _with(batch: pa.RecordBatch, place: _Place, column: pa.Array) -> pa.RecordBatch:
-    """The same with another column: a tenth of the time that a batch of all columns takes."""
-    return batch.set_column(*place, column)
 
 
 def _joined(

@@ -273,9 +273,7 @@ def direction_column(sent: Int64Array) -> pa.StringArray:
     """`Tx` where positive, `Rx` where 0, null where negative."""
     rows = len(sent)
     offsets, letters = np.empty(rows + 1, np.int32), np.empty(2 * rows + 2, np.uint8)
-    _kernels().join_directions(
-        address_of(sent), rows, address_of(offsets), address_of(letters)
-    )
+    _kernels().join_directions(address_of(sent), rows, address_of(offsets), address_of(letters))
     bits = np.empty(-(-rows // 8), np.uint8)
     missing = _kernels().pack_numbers(address_of(sent), rows, None, address_of(bits))
     there = pa.py_buffer(bits) if missing else None

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.recording import Int64Array, UInt8Array
+from udfs.decode.arena import new_array
 from udfs.encodings.samples import Mask
 from udfs.native.library import address_of, library
 
@@ -77,7 +78,7 @@ def read_integers(matrix: UInt8Array, fields: Fields) -> Int64Array:
     Raises:
         IndexError: A field that is not there, or a float.
     """
-    out = np.empty((len(fields), len(matrix)), np.int64)
+    out = new_array(len(fields), len(matrix)).view(np.int64)
     wrong = _kernels().read_integers(
         _address(matrix),
         matrix.strides[0],
