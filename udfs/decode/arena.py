@@ -1,5 +1,4 @@
-"""The bytes that a reader decompresses into, and the columns of numbers that it makes, kept for the
-next reader of the process.
+"""The bytes that a reader decompresses into and its columns, kept for the process's next reader.
 
 Fresh memory costs the system a fault for each page: for 32 MB up to 20 ms, as much as what is in
 them takes to decode. A block is given out again when no array looks at it any more.

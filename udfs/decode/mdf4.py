@@ -52,8 +52,8 @@ from udfs.decode.signal_rows import (
 from udfs.decode.sniff import sniff
 from udfs.decode.source import BytesSource
 from udfs.encodings.can import CanFrames, Untold, buses_of, decode_frames
-from udfs.encodings.fields import nanoseconds
 from udfs.encodings.dbc import BusDefinition, parse_definition
+from udfs.encodings.fields import nanoseconds
 from udfs.encodings.samples import Mask
 
 DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION"]
@@ -148,7 +148,7 @@ def iter_table_groups(
 
     Yields:
         Groups of about two million rows, in batches of one or several signals. A unit's ledger
-        comes with its last group.
+        comes behind them, in a group without rows.
     """
     known, plan = _PLANS.get(id(index), (None, None))
     if plan is None or known is not source:
@@ -350,15 +350,10 @@ class _UnitDecoder:
     untold: Untold = attrs.field(factory=Untold)
 
     def table_groups(self) -> Iterator[TableGroup]:
-        """All rows of the unit; the ledger with the last of them."""
-        held: TableGroup | None = None
+        """All rows of the unit, then its ledger alone: no group waits for the next to be made."""
         for group in self.unit.part.groups:
-            for found in self._of_group(group):
-                if held is not None:
-                    yield held
-                held = found
-        last = held or TableGroup((), ())
-        yield attrs.evolve(last, ledger=tuple(self._ledger()))
+            yield from self._of_group(group)
+        yield TableGroup((), tuple(self._ledger()))
 
     def _of_group(self, group: GroupPlan) -> Iterator[TableGroup]:
         if group.kind == "signals":
@@ -378,11 +373,12 @@ class _UnitDecoder:
             if not len(records.ordinal):
                 continue
             times, fits = _times_ns(self.plan, group, records)
+            bad: tuple[BadMessage, ...] = ()
             if fits.all():
-                found, bad = make(group, records, times), ()
+                found = make(group, records, times)
             else:
                 found = make(group, records.where(fits), times[fits])
-                bad = self._bad(group, records.where(~fits), "TIME_OUT_OF_RANGE")
+                bad += self._bad(group, records.where(~fits), "TIME_OUT_OF_RANGE")
             self.written += sum(found.rows_by_channel.values())
             yield attrs.evolve(found, bad=found.bad + bad)
             if group.kind == "can_frames":

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 
 from udfs.decode.arena import new_array
 from udfs.decode.mdf4_plan import Leaf
 from udfs.decode.mdf4_records import Records
 from udfs.decode.mdf4_types import CN_VIRTUAL, CN_VIRTUAL_MASTER, CN_VLSD, MdfChannel
 from udfs.decode.mdf4_values import element_place
-from udfs.encodings.fields import FIELD, FLOAT, SIGNED, UNSIGNED, read_fields
+from udfs.encodings.fields import FIELD, FLOAT, SIGNED, UNSIGNED, Fields, read_fields
 from udfs.encodings.samples import Samples, always, no_text
 
 _EXACT_BITS = 53
@@ -37,19 +36,21 @@ def plain_samples(leaves: Sequence[Leaf], records: Records) -> Mapping[int, Samp
     rows = len(records.ordinal)
     fields = np.zeros(len(plain), FIELD)
     slots = 0
-    for field, at in zip(fields, plain, strict=True):
-        slots += _describe(field, leaves[at], slots)
+    for number, at in enumerate(plain):
+        slots += _describe(fields[number : number + 1], leaves[at], slots)
     numbers = new_array(slots, rows)
     read_fields(records.matrix, fields, numbers)
     found: dict[int, Samples] = {}
     for at, raw, value in zip(plain, fields["raw_slot"], fields["value_slot"], strict=True):
         samples = Samples(numbers[raw if value < 0 else value], always(rows), no_text(rows))
-        has_rule = leaves[at].channel.conversion and leaves[at].channel.conversion.kind
-        found[at] = attrs.evolve(samples, raw=numbers[raw]) if has_rule else samples
+        rule = leaves[at].channel.conversion
+        found[at] = (
+            attrs.evolve(samples, raw=numbers[raw]) if rule is not None and rule.kind else samples
+        )
     return found
 
 
-def _describe(field: npt.NDArray[np.void], leaf: Leaf, slot: int) -> int:
+def _describe(field: Fields, leaf: Leaf, slot: int) -> int:
     """Fill in a field whose outputs begin at a slot; how many of them it has."""
     channel = leaf.channel
     field["byte_offset"], _ = element_place(channel, leaf.element)

@@ -346,7 +346,7 @@ def _parts(
     none = np.empty(0, np.int64)
     for at, signal in enumerate(one.message.signals):
         last = signal.last_byte if signal.last_byte >= limit else -1
-        key = (signal.selector, signal.selected_by, last)
+        key: tuple[object, ...] = (signal.selector, signal.selected_by, last)
         if key not in carriers:
             above = present.get(signal.selector)
             is_lost = last >= width or (signal.selector and above is None)
@@ -355,8 +355,8 @@ def _parts(
         members.setdefault(() if rows is None else key, []).append(at)
         if signal.name in needed:
             present[signal.name] = signal, rows
-    for key, group in members.items():
-        yield tuple(group), carriers[key] if key else None
+    for which, group in members.items():
+        yield tuple(group), carriers[which] if which else None
 
 
 def _carriers(

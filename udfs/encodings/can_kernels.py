@@ -1,4 +1,4 @@
-"""The kernels of can.c: frames in the order of their ids, the frames that carry a signal, columns."""
+"""The kernels of can.c: frames by their ids, the frames that carry a signal, columns."""
 
 from __future__ import annotations
 
@@ -121,7 +121,8 @@ def sort_frames(
         *(address_of(column) for column in columns),
         address_of(payloads),
     )
-    return PlacedFrames(*columns, payloads)
+    order, sequence, log_time_ns, lengths = columns
+    return PlacedFrames(order, sequence, log_time_ns, lengths, payloads)
 
 
 def carrying_rows(

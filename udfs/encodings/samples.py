@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import functools
-import math
 
 import attrs
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from contracts.recording import Int64Array
 
 Mask = npt.NDArray[np.bool_]
-
-
-def room_for(*shape: int) -> npt.NDArray[np.float64]:
-    """Float64 to be filled, of Arrow's pool: that keeps pages which malloc gives back."""
-    pool = pa.allocate_buffer(8 * math.prod(shape))
-    return np.frombuffer(pool, np.float64).reshape(shape)
 
 
 @functools.lru_cache(maxsize=64)

@@ -29,3 +29,23 @@ def test_little_is_kept(monkeypatch):
     assert len(arena._spare) == 2
     assert max(map(len, arena._spare)) <= 64 << 20
     assert len(arena.new_arena(5000)) >= 5000
+
+
+def test_columns_are_given_out_again_and_bounded(monkeypatch):
+    """A column's memory serves the next one of about its size; no more than 64 MB waits."""
+    monkeypatch.setattr(arena, "_spare_columns", [])
+    first = arena.new_array(2, 1 << 18)
+    place = first.ctypes.data
+    held = first[1, 5:]
+    held[:] = 3.0
+    del first
+    other = arena.new_array(1 << 19)
+    other[:] = 0
+    assert other.ctypes.data != place
+    assert (held == 3.0).all()
+    del held
+    assert arena.new_array(1 << 19).ctypes.data == place
+    many = [arena.new_bytes(20 << 20) for _ in range(5)]
+    del many
+    assert 0 < sum(map(len, arena._spare_columns)) <= 64 << 20
+    assert arena.new_array(3, 0).shape == (3, 0)
