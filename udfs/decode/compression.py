@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import bz2
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import cast
 
 import lz4.frame
 import numpy as np
@@ -10,6 +14,7 @@ import zstandard
 
 from contracts.errors import DecodeError, UnsupportedFormatError
 from contracts.recording import UInt8Array
+from udfs.native.library import address_of, library
 
 COMPRESSIONS = ("", "none", "zstd", "lz4", "bz2")
 _ZSTD = zstandard.ZstdDecompressor(max_window_size=1 << 31)
@@ -36,6 +41,8 @@ def decompress_into(
         out[:] = np.frombuffer(data, np.uint8)
     elif compression == "zstd":
         _check_size(_unzstd(out, data, offset), len(out), offset)
+    elif compression == "lz4" and _lz4_kernel()(*_parts(data), *_parts(out)):
+        return
     elif compression in ("lz4", "bz2"):
         stepwise = (
             lz4.frame.LZ4FrameDecompressor() if compression == "lz4" else bz2.BZ2Decompressor()
@@ -45,6 +52,20 @@ def decompress_into(
         what = f"compression {compression!r}"
         code = f"UNSUPPORTED_COMPRESSION:{compression}"
         raise UnsupportedFormatError(what, code=code, offset=offset)
+
+
+@functools.cache
+def _lz4_kernel() -> Callable[..., int]:
+    """`lz4_frame` of lz4.c, declared: 1 for a sound frame of the size, else the library's word."""
+    kernel = library().lz4_frame
+    kernel.argtypes = (ctypes.c_void_p, ctypes.c_int64) * 2
+    kernel.restype = ctypes.c_int32
+    return cast("Callable[..., int]", kernel)
+
+
+def _parts(data: memoryview | UInt8Array) -> tuple[int, int]:
+    """Address and size of bytes that are held elsewhere until a kernel is done with them."""
+    return address_of(np.frombuffer(data, np.uint8)), len(data)
 
 
 def _unzstd(out: UInt8Array, data: memoryview, offset: int | None) -> int:
