@@ -62,7 +62,8 @@ class Channel:
 class Unit:
     """A byte range that decodes on its own: an MCAP or bag chunk, a data block, a row range.
 
-    `offset` and `length` are bytes in the file (for db3: first rowid and number of rows).
+    `offset` and `length` are bytes in the file (for db3: first rowid and number of rows), in the
+    unpacked one where the recording is packed as a whole.
     `start_ns`/`end_ns` are log times of the recorder's clock, both inclusive.
     """
 
@@ -104,7 +105,10 @@ class Finding:
 
 @attrs.frozen
 class LedgerEntry:
-    """The fate of a byte range [offset, offset + length) of a recording."""
+    """The fate of a byte range [offset, offset + length) of a recording, as it is stored.
+
+    Of one that is packed as a whole it is the range that the bytes were unpacked from, to 64 KB.
+    """
 
     offset: int
     length: int

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import psutil
@@ -83,6 +84,20 @@ def test_innocent_victim_is_tried_again(tmp_path):
     with pytest.raises(DecodeError, match="WORKER_FAILED"):
         guarded(raises, bounds=Bounds(), attempts=3)
     assert marks.read_text() == "xxy"
+
+
+def test_temporary_files_of_a_child_that_is_killed_are_gone(tmp_path, monkeypatch):
+    """A reader that dies half-way through unpacking leaves nothing on the disk."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def unpack_and_die():
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            file.write(bytes(1000))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(DecodeError, match="SIGKILL"):
+        guarded(unpack_and_die, bounds=Bounds())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_exception_is_told_in_its_own_words():

@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 import lz4.frame
 import numpy as np
+import pyarrow.fs as pafs
 import pytest
 import zstandard
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
@@ -32,7 +33,7 @@ from udfs.decode.recording import (
 )
 from udfs.decode.rosbag2_metadata import split_files
 from udfs.decode.selection import Selection
-from udfs.decode.source import BytesSource, open_source
+from udfs.decode.source import BytesSource, RemoteSource, open_source
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
 NUMBER = "std_msgs/msg/Int64"
@@ -323,6 +324,17 @@ def test_pointers_resolve_in_the_unpacked_stream(tmp_path, packing, container):
         found = resolve_pointers(source, format=index.format, **arrays)
     assert found.to_pylist() == wanted
     assert wanted
+
+
+def test_an_object_far_away_is_unpacked_as_it_is_read(tmp_path):
+    """Ranged reads of a storage give what a file gives."""
+    path = tmp_path / "drive.mcap.zst"
+    path.write_bytes(pack("zstd", mcap_bytes()))
+    filesystem = pafs.LocalFileSystem()
+    with RemoteSource(filesystem, str(path), uri="s3://a/b", read_ahead=1000) as source:
+        index = index_recording(source)
+        found = list(iter_table_groups(source, index, context=CONTEXT))
+        assert sum(sum(group.rows_by_channel.values()) for group in found) == 1000
 
 
 def test_an_object_is_unpacked_once_while_it_is_open(temporary):

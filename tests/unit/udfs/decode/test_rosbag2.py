@@ -271,6 +271,16 @@ def test_messages_compressed_one_by_one_decode(make_db3):
     assert bytes(data) == plain[3]
 
 
+def test_units_of_compressed_messages_are_bounded_by_what_they_unpack_to(make_db3):
+    """A row range fits in memory when it is unpacked, not only as it is stored."""
+    text = np.random.default_rng(5).bytes(200_000) * 50
+    path = make_db3([zstandard.compress(text)] * 8)
+    with open_source(str(path)) as source:
+        units = index_recording(source).units
+    assert [unit.length for unit in units] == [3, 3, 2]
+    assert sum(unit.uncompressed_size for unit in units) == 80_000_000
+
+
 def test_a_message_that_will_not_decompress_is_bad(make_db3):
     """Fault 18: one damaged message is a row of bad_messages, the others are kept."""
     packed = [zstandard.compress(text_message(i) * 20) for i in range(10)]
