@@ -22,10 +22,12 @@ from udfs.decode.limits import (
     RATIO_FREE_BYTES,
 )
 
-_STEP_BYTES = 64 << 10
-_ZSTD_STEP_BYTES = 2 << 10
-"""zstandard's decoder has no limit on what a step gives; 2 KB of blocks of zeros are 64 MB."""
-_OUT_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
+_STEP_BYTES = 2 << 10
+"""What a decoder gets at a time: what it makes of the step that is damaged is lost, and zstandard's
+has no limit on what it makes (2 KB of blocks of zeros are 64 MB)."""
+_OUT_BYTES = 64 << 10
+_MARK_BYTES = 64 << 10
 _FAULTS = (
     *(zlib.error, lzma.LZMAError, zstandard.ZstdError),
     *(OSError, EOFError, RuntimeError, ValueError),
@@ -202,39 +204,42 @@ class Unpacking:
     def _decoded(self, source: Source) -> Iterator[bytes]:
         """Pieces of one stream after another."""
         decoder: Decoder | None = DECODERS[self.stream.coding]()
-        step = _ZSTD_STEP_BYTES if self.stream.coding == "zstd" else _STEP_BYTES
-        at = self.stream.start
-        while at < self.stream.end:
+        for at, step in self._steps(source):
             self._mark(at)
-            data = bytes(source.read_at(at, min(step, self.stream.end - at)))
-            behind = at + len(data)
+            behind, data = at + len(step), step
             while data:
                 if decoder is None:
                     data = data.lstrip(b"\0")  # archivers fill up their last block
                     if not data:
                         break
-                    at = behind - len(data)
                     if not self.stream.repeats:
-                        self._harm("TRAILING_BYTES", "bytes behind the stream's end", at)
+                        what = "bytes behind the stream's end"
+                        self._harm("TRAILING_BYTES", what, behind - len(data))
                         return
                     decoder = DECODERS[self.stream.coding]()
                 try:
                     yield from _given(decoder, data)
                 except _FAULTS as error:
-                    self._harm("PACK_DAMAGED", f"{self.stream.coding}: {error}", at)
+                    self._harm("PACK_DAMAGED", f"{self.stream.coding}: {error}", behind - len(data))
                     return
                 data = b""
                 if decoder.eof:
                     data, decoder = decoder.unused_data or b"", None
-            at = behind
         if decoder is not None and self.stream.coding != "stored":
             self._harm("TRUNCATED", "the object ends inside the stream", self.stream.end)
+
+    def _steps(self, source: Source) -> Iterator[tuple[int, bytes]]:
+        """Where in the object the next few bytes of the stream are, and the bytes."""
+        for start in range(self.stream.start, self.stream.end, _READ_BYTES):
+            block = source.read_at(start, min(_READ_BYTES, self.stream.end - start))
+            for at in range(0, len(block), _STEP_BYTES):
+                yield start + at, bytes(block[at : at + _STEP_BYTES])
 
     def _mark(self, at: int) -> None:
         """Note that what has been unpacked so far stands before `at`."""
         is_first = not self._stored_at
         if is_first or (
-            at >= self._stored_at[-1] + _STEP_BYTES and self.size > self._unpacked_at[-1]
+            at >= self._stored_at[-1] + _MARK_BYTES and self.size > self._unpacked_at[-1]
         ):
             self._unpacked_at.append(self.size)
             self._stored_at.append(at)

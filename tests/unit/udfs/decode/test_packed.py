@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import bz2
 import functools
+import gc
 import gzip
 import io
 import lzma
@@ -53,6 +54,7 @@ def temporary(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
+    gc.collect()  # sources that a test has not closed go with what looks at them
     assert list(folder.iterdir()) == []
 
 
