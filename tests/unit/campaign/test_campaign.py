@@ -150,3 +150,29 @@ print(json.dumps([[case.number, case.verdict.violations] for case in campaign.ru
     assert sorted(found) == list(range(6))
     assert [one.startswith(rule) for one in found.pop(3)] == [True]
     assert list(found.values()) == [[]] * 5
+
+
+def test_a_bomb_takes_no_memory():
+    """Fault 10: half a gigabyte of zeros in some kilobytes, honest or lying, is never held."""
+    code = """
+import json, resource, zstandard
+from tests.campaign.judge import judge, read
+from tests.unit.udfs.decode.mcap_files import DEFINED, chunk_record, file_of, numbered
+from tests.unit.udfs.decode.recordings import mcap_bytes
+packer = zstandard.ZstdCompressor().compressobj()
+bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(512)) + packer.flush()
+good = read(mcap_bytes(20), {})
+found = []
+for size in (512 << 20, 200 << 20, 100):
+    data = file_of(chunk_record(DEFINED + numbered(2)), chunk_record(b"", "zstd", bomb, size=size))
+    judge(mcap_bytes(20), good=good, definitions={})
+    verdict = judge(data, good=good, definitions={}, is_mixed=True)
+    found.append([len(data), verdict.outcome, verdict.memory_bytes])
+print(json.dumps(found))
+"""
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    for size, outcome, memory in json.loads(done.stdout):
+        assert size < 100_000
+        assert outcome == "PARTIAL"
+        assert memory < 64 << 20
