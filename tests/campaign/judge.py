@@ -19,6 +19,7 @@ from spark_jobs.balance import Balance, balance_of
 from spark_jobs.index_codec import pack_index, unpack_index
 from spark_jobs.ingest_decode import Counts
 from udfs.decode.context import DecodeContext
+from udfs.decode.mcap_chunk import is_loose
 from udfs.decode.messages import RAW_TABLE
 from udfs.decode.recording import index_recording, iter_table_groups, table_of_channel
 from udfs.decode.source import BytesSource
@@ -216,7 +217,8 @@ def _strange(found: Read, rows: Rows, wanted: Rows) -> list[tuple[object, ...]]:
     A file whose messages stand in no chunk has one checksum for all: if it fails, that is said,
     and its rows stay. Messages of a topic of which too many are bad are bytes, and that is said.
     """
-    if any(finding.code == "DATA_CRC" and finding.loses for finding in found.index.findings):
+    is_told = any(finding.code == "DATA_CRC" for finding in found.index.findings)
+    if is_told and any(is_loose(unit) for unit in found.index.units):
         return []
     as_bytes = "TOPIC_QUARANTINED" in found.balance.reason
     return [row for row in rows if row not in wanted and not (as_bytes and row[0] == RAW_TABLE)]

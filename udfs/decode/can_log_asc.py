@@ -15,7 +15,7 @@ import numpy as np
 
 from contracts.recording import Int64Array
 from udfs.decode.can_log_part import MAX_CLASSIC_BYTES, LineFields, LogPart, line_part
-from udfs.decode.text_lines import Lines, Mask
+from udfs.decode.text_lines import TIME_LIMIT_NS, Lines, Mask
 from udfs.encodings.can import DATA_LENGTHS
 
 _MONTHS = {
@@ -71,8 +71,12 @@ def parse_part(lines: Lines, state: Mapping[str, str]) -> LogPart:
             changes.append((row, start))
             after |= {"start_ns": str(start), "elapsed_ns": "0", "dated": "1"}
         _set_base(text, after)
-    times = _times(ticks, timed, changes, state, is_relative=after.get("relative") == "1")
-    if timed.any() and after.get("relative") == "1":
+    is_relative = after.get("relative") == "1"
+    if is_relative:  # what leads beyond 64 bits is no time
+        elapsed = np.cumsum(np.where(timed, ticks, 0), dtype=np.float64)
+        timed &= elapsed + int(state.get("elapsed_ns", "0")) < TIME_LIMIT_NS
+    times = _times(ticks, timed, changes, state, is_relative=is_relative)
+    if timed.any() and is_relative:
         last = int(times[np.flatnonzero(timed)[-1]])
         after["elapsed_ns"] = str(last - int(after.get("start_ns", "0")))
     base = 10 if after.get("base") == "dec" else 16
@@ -111,7 +115,8 @@ def _start_ns(text: str) -> int | None:
     except ValueError:
         return None
     nanoseconds = int((found["part"] or "0").ljust(9, "0"))
-    return (moment - _EPOCH) // dt.timedelta(seconds=1) * 1_000_000_000 + nanoseconds
+    start_ns = (moment - _EPOCH) // dt.timedelta(seconds=1) * 1_000_000_000 + nanoseconds
+    return start_ns if abs(start_ns) < TIME_LIMIT_NS else None
 
 
 def _set_base(text: str, state: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from contracts.errors import DecodeError, PlatformError
 from contracts.recording import Finding, LedgerEntry, Source, Unit
 from udfs.decode import mcap_records as rec
-from udfs.decode.mcap_chunk import load_unit, messages_of
+from udfs.decode.mcap_chunk import is_loose, load_unit, messages_of
 from udfs.decode.mcap_scan import Scan
 from udfs.decode.mcap_summary import Summary
 from udfs.decode.mcap_walk import MAX_TIME_NS
@@ -85,7 +85,11 @@ def check_statistics(source: Source, scan: Scan) -> None:
         what = f"the file declares {claimed.message_count} messages, {found} are there"
         lost = max(missing, 0)
         scan.findings.append(Finding("COUNT_MISMATCH", what, loses=lost > 0, lost_messages=lost))
-    scan.findings = [_lossless(finding) for finding in scan.findings]
+    has_loose = any(is_loose(unit) for unit in scan.units)  # which have no other checksum
+    scan.findings = [
+        finding if has_loose and finding.code == "DATA_CRC" else _lossless(finding)
+        for finding in scan.findings
+    ]
     if missing > 0:
         _attribute(scan, missing)
     scan.ranges = [without_loss(entry) for entry in scan.ranges]
@@ -138,6 +142,6 @@ def without_loss(entry: LedgerEntry) -> LedgerEntry:
 
 def _lossless(finding: Finding) -> Finding:
     """The finding, its unknown loss now known to be counted elsewhere or nothing."""
-    if finding.lost_messages is not None or finding.code == "DATA_CRC":
+    if finding.lost_messages is not None:
         return finding
     return attrs.evolve(finding, loses=False, lost_messages=0)

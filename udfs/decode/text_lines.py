@@ -15,7 +15,8 @@ from udfs.encodings.columns import windows
 Mask = npt.NDArray[np.bool_]
 
 _PADDING = 32
-_MAX_INT64 = (1 << 63) - 1
+TIME_LIMIT_NS = 1 << 62
+"""Of a start, and of what is counted from it: their sum fits 64 bits."""
 _NEWLINE, _CASE_BIT = 10, 0x20
 _WORD_BYTES = 8
 _LOWER = np.uint64(0x2020202020202020)
@@ -110,7 +111,7 @@ class Lines:
         return digits_at(self.data, starts, lengths, base=base, most=most)
 
     def decimal(self, at: int | Int64Array, *, digits: int) -> tuple[Int64Array, Mask]:
-        """Numbers times 10 to the power of `digits`, exact; what is behind that is cut off."""
+        """Times times 10 to the power of `digits`, exact; what is behind that is cut off."""
         starts, lengths = self.span(at)
         most = int(lengths.max(initial=0))
         point = lengths.copy()
@@ -123,7 +124,7 @@ class Lines:
         )
         scale = 10 ** np.arange(digits + 1, dtype=np.int64)
         good = is_whole & (is_part | (behind == 0)) & (lengths <= _PADDING)
-        good &= whole < _MAX_INT64 // int(scale[-1])
+        good &= whole < TIME_LIMIT_NS // int(scale[-1])
         part = np.where(behind > 0, part, 0) * scale[digits - np.minimum(behind, digits)]
         return np.where(good, whole, 0) * scale[-1] + np.where(good, part, 0), good
 

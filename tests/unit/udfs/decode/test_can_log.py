@@ -329,6 +329,19 @@ def test_blf_date_beyond_64_bits(tmp_path, year):
     assert "NO_TIME" in {finding.code for finding in outcome.index.findings}
 
 
+def test_asc_times_beyond_64_bits():
+    """Fault 19: no date and no time wraps: such a date is none, lines with such times are bad."""
+    line = b"%s 1 100 Rx d 1 00\n"
+    far = decoded(b"date Mon Jan 1 00:00:00 9999\n" + line % b"1.0")
+    assert [row["log_time_ns"] for row in far.rows()] == [10**9]
+    late = decoded(b"date Mon Jan 1 00:00:00 2100\n" + line % b"1.0" + line % b"9000000000.0")
+    assert (len(late.rows()), len(late.bad)) == (1, 1)
+    head = b"date Mon Jan 1 00:00:00 2024\nbase hex timestamps relative\n"
+    sums = decoded(head + line % b"1.0" + line % b"4000000000.0" * 3)
+    assert (len(sums.rows()), len(sums.bad)) == (2, 2)
+    assert all(row["log_time_ns"] > 0 for row in sums.rows())
+
+
 def test_no_log_claims_a_checksum(tmp_path):
     """Fault 9: no format of logs covers the start that its times count from: integrity NONE."""
     for form in FORMS:

@@ -654,6 +654,29 @@ def test_8_a_data_end_that_was_a_message_index_does_not_end_the_file():
     assert account.codes == {"BAD_RECORD"}
 
 
+@pytest.mark.parametrize("summary", [True, False])
+def test_a_chunk_that_is_gone_without_a_trace_is_a_loss(summary):
+    """Fault 8: records cut out whole: the statistics count them, else the checksum tells of them.
+
+    The chunks that are left are right, but how many are gone only statistics know.
+    """
+    options = {} if summary else {"index_types": IndexType.NONE, "use_statistics": False}
+    data = mcap_bytes(enable_data_crcs=True, **options)
+    chunk = index_recording(BytesSource(data)).units[2]
+    rows = len(account_of(data, units=[chunk]).rows)
+    cut = data[: chunk.offset] + data[chunk.offset + chunk.length :]
+    if summary:  # whose place the footer states
+        at = cut.rindex(MAGIC) - 20
+        (start,) = struct.unpack_from("<Q", cut, at)
+        ends = struct.pack("<QQI", start - chunk.length, 0, 0)
+        cut = cut[:at] + ends + MAGIC
+    account = account_of(cut)
+    assert len(account.rows) == 1000 - rows
+    found = {finding.code: finding.lost_messages for finding in account.index.findings}
+    assert found["DATA_CRC"] == (0 if summary else None)
+    assert found.get("COUNT_MISMATCH") == (rows if summary else None)
+
+
 def test_records_behind_the_end_of_the_data_section_are_a_loss():
     """A DataEnd in the middle of the data: what stands behind it is not read, and that is said."""
     end = record(15, bytes(4))
