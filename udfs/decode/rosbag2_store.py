@@ -21,10 +21,13 @@ import numpy.typing as npt
 
 from contracts.errors import DecodeError
 from contracts.recording import Int64Array, Source
+from udfs.decode.limits import MAX_UNIT_BYTES
 from udfs.decode.rosbag2_pages import COLUMNS, Pages
 from udfs.decode.source import MappedSource
 
 _ROWS_AT_A_TIME = 50_000
+_DAMAGE = (sqlite3.Error, MemoryError)
+"""What SQLite raises at damage: a length that it can't have is no memory to it."""
 _HEADER_BYTES = 100
 _COPY_BYTES = 16 << 20
 _MOST_GROWTH = 1000
@@ -102,6 +105,7 @@ class Store:
         self.missing_bytes, self._padded = _padded_copy(source)
         uri = f"file:{quote(self._padded or self._path)}?mode=ro&immutable=1"
         self._db = sqlite3.connect(uri, uri=True)
+        self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_UNIT_BYTES)
         self._db.text_factory = lambda data: data.decode("utf-8", "replace")
         try:
             names = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
@@ -111,7 +115,7 @@ class Store:
                 for table in ("topics", "messages", "message_definitions", "schema", "metadata")
             }
             self.pages = self._sound_pages(source)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
+        except (*_DAMAGE, UnicodeDecodeError) as error:
             self.__exit__()
             code = "NOT_A_DATABASE" if "not a database" in str(error) else "DB_MALFORMED"
             raise DecodeError(str(error), code=code, uri=source.uri) from error
@@ -170,7 +174,7 @@ class Store:
         try:
             found = self._db.execute(f"SELECT rowid, {columns} FROM topics ORDER BY rowid")  # noqa: S608
             rows.extend(Topic(*row) for row in found)
-        except sqlite3.Error as error:
+        except _DAMAGE as error:
             if not rows:
                 raise DecodeError(f"topics: {error}", code="DB_MALFORMED") from error
         return rows
@@ -224,7 +228,7 @@ class Store:
             while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
                 parts.append(np.array(rows, np.int64))
                 last = rows[-1][0]
-        except sqlite3.DatabaseError:
+        except _DAMAGE:
             head = self._until_damage("rowid > ? ORDER BY rowid", last)
             last = head[-1][0] if head else last
             tail = self._until_damage("rowid > ? ORDER BY rowid DESC", last)[::-1]
@@ -241,7 +245,7 @@ class Store:
         try:
             where = "WHERE rowid >= ? ORDER BY rowid LIMIT ?"
             rows = self._all(f"{_SELECT_DATA} {where}", (first, count))
-        except sqlite3.DatabaseError:
+        except _DAMAGE:
             ahead = self._until_damage("rowid >= ? ORDER BY rowid LIMIT ?", first, count)
             back = self._until_damage("rowid >= ? ORDER BY rowid DESC", first)
             heads = sorted({row[0]: row for row in (*ahead, *back)}.values())[:count]
@@ -252,7 +256,7 @@ class Store:
     def _data_of(self, rowid: int) -> bytes | None:
         try:
             rows = self._all("SELECT data FROM messages WHERE rowid = ?", (rowid,))
-        except sqlite3.DatabaseError:
+        except _DAMAGE:
             return None
         return rows[0][0] if rows else None
 
@@ -267,14 +271,14 @@ class Store:
     def _until_damage(self, where: str, *values: int) -> list[tuple[int, int, int, int]]:
         """Rows up to the first that won't read; `extend` keeps those before the error."""
         rows: list[tuple[int, int, int, int]] = []
-        with contextlib.suppress(sqlite3.DatabaseError):
+        with contextlib.suppress(*_DAMAGE):
             rows.extend(self._db.execute(f"{_SELECT} WHERE {where}", values))
         return rows
 
     def _sound(self, statement: str) -> list[Any]:
         try:
             return self._all(statement)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
+        except (*_DAMAGE, UnicodeDecodeError) as error:
             raise DecodeError(str(error), code="DB_MALFORMED") from error
 
     def _all(self, statement: str, values: Sequence[int] = ()) -> list[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from contracts.ids import schema_hash
 from contracts.recording import MessageBatch, Schema
 
+_UNREAL = {"__msgtype__", "structure_needs_at_least_one_member"}
 _INSTANTS = ({"sec", "nanosec"}, {"secs", "nsecs"})
 
 
@@ -66,7 +67,8 @@ def plain(value: Any) -> Any:
 def field_names(value: Any) -> list[str] | None:
     """Fields of a message object of any of the libraries; None for what is no message."""
     if hasattr(value, "__dataclass_fields__"):
-        return [name for name in value.__dataclass_fields__ if name != "__msgtype__"]
+        own = vars(type(value))  # where constants have their values
+        return [name for name in value.__dataclass_fields__ if name not in {*own, *_UNREAL}]
     if hasattr(value, "_full_text") or type(value).__name__ in ("Time", "Duration"):
         return [name for name in value.__slots__ if not name.startswith("_")]
     return None
@@ -83,7 +85,7 @@ def assert_same(found: Any, wanted: Any, path: str = "") -> None:
     """Equal to the bit: NaN equals NaN, 0.0 differs from -0.0, numbers by value whatever type."""
     if isinstance(wanted, dict):
         assert isinstance(found, dict), path
-        assert list(found) == list(wanted), path
+        assert list(found) == list(wanted), (path, list(found), list(wanted))
         for name, one in wanted.items():
             assert_same(found[name], one, f"{path}.{name}")
     elif isinstance(wanted, list):
