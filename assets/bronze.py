@@ -11,9 +11,10 @@ from assets.failures import stated_failures
 from assets.landing_uploads import uploads_of
 from assets.partitions import ingest_days, last_day
 from assets.resources import Deployment, Spark
+from assets.table_state import table_state
 from assets.tables import RETRIES, SPARK_POOL, table_result, table_spec
 from contracts.settings import Settings
-from contracts.tables import SILVER_KINDS
+from contracts.tables import SILVER_KINDS, TABLES
 
 if TYPE_CHECKING:
     from spark_jobs.ingest import IngestReport
@@ -31,14 +32,23 @@ INGESTED = (
     *(f"bronze.{table}" for table in _BRONZE_GROUPS),
     *(f"silver.{kind}" for kind in SILVER_KINDS),
 )
+OTHER_MESSAGES = dg.AssetKey(["silver", "other_messages"])
+_INDEX = ("bronze.recordings", "bronze.schemas", "bronze.chunks")
 _SPECS = [
     *(
         table_spec(f"bronze.{table}", group=group, deps=["raw.landing"])
         for table, group in _BRONZE_GROUPS.items()
     ),
-    *(
-        table_spec(f"silver.{kind}", group="messages", deps=["raw.landing"])
-        for kind in SILVER_KINDS
+    *(table_spec(f"silver.{kind}", group="messages", deps=_INDEX) for kind in SILVER_KINDS),
+    dg.AssetSpec(
+        OTHER_MESSAGES,
+        deps=[name.split(".") for name in _INDEX],
+        description="The tables of the message types that are of no common kind: one for each, "
+        "with the columns of its own definition.",
+        group_name="silver/messages",
+        kinds={"spark", "deltalake"},
+        owners=[TABLES["silver.raw_messages"].owner],
+        partitions_def=ingest_days,
     ),
 ]
 
@@ -75,6 +85,24 @@ def ingest(
     for name in INGESTED:
         more = _report_metadata(report) if name == "bronze.uploads" else {}
         yield table_result(settings, name, day=day, more=more)
+    yield _other_messages(settings)
+
+
+def _other_messages(settings: Settings) -> dg.MaterializeResult[None]:
+    """The tables that no contract names, with what the Delta log says of each."""
+    from spark_jobs.delta import table_names
+
+    names = [name for name in table_names(settings) if name not in TABLES]
+    states = {name: table_state(settings, name) for name in names if name.startswith("silver.")}
+    lines = ["| table | rows | version |", "| --- | ---: | ---: |"]
+    lines += [f"| {name} | {one.rows:,} | {one.version} |" for name, one in states.items()]
+    return dg.MaterializeResult(
+        asset_key=OTHER_MESSAGES,
+        metadata={
+            "dagster/row_count": sum(one.rows for one in states.values()),
+            "tables": dg.MetadataValue.md("\n".join(lines)),
+        },
+    )
 
 
 def _uris_of_day(settings: Settings, day: dt.date) -> list[str]:

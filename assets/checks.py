@@ -12,7 +12,7 @@ from assets.bronze import INGESTED
 from assets.failures import stated_failures
 from assets.resources import Deployment, Spark
 from assets.table_state import table_state
-from assets.tables import SPARK_POOL, key_of
+from assets.tables import RETRIES, SPARK_POOL, key_of
 from contracts.settings import Settings
 from contracts.tables import TABLES, TableContract
 from quality.evaluate import Query, evaluate, failing_sql, rules_for
@@ -75,6 +75,7 @@ def rule_checks(group: str, names: Sequence[str]) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=f"check_{group}",
         specs=[spec for name in names for spec in check_specs(name)],
+        retry_policy=RETRIES,
         pool=SPARK_POOL,
     )
     def check(
@@ -125,6 +126,7 @@ def suite_check(name: str) -> dg.AssetChecksDefinition:
                 description="The Great Expectations suite that is made of the contract.",
             )
         ],
+        retry_policy=RETRIES,
     )
     def check(
         context: dg.AssetCheckExecutionContext, deployment: Deployment

@@ -178,7 +178,7 @@ def _parity(
             kinds={"python"},
             owners=[OWNER],
         ),
-        table_spec(RELEASES, group="releases", deps=["model.gate"]),
+        table_spec(RELEASES, group="releases", deps=["edge.bundle"]),
     ],
     retry_policy=RETRIES,
     pool=COMPUTE_POOL,

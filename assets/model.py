@@ -147,6 +147,7 @@ def _slices(rows: list[dict[str, Any]]) -> str:
     kinds={"python", "mlflow"},
     owners=[OWNER],
     check_specs=[APPROVAL],
+    retry_policy=RETRIES,
     pool=COMPUTE_POOL,
 )
 def gate(

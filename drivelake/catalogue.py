@@ -8,16 +8,14 @@ import attrs
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from contracts.errors import ContractViolation, IntegrityError
 from contracts.limits import UPLOAD_ALERTS
 from contracts.settings import Settings
-from contracts.tables import LAYERS, TABLES
+from contracts.tables import TABLES
 from spark_jobs import delta
-from spark_jobs.storage import filesystem_of
 
 TROUBLED_STATES = ("QUARANTINED", "PARTIAL", "PENDING")
 _TROUBLE_COLUMNS = (
@@ -83,22 +81,7 @@ def read_table(settings: Settings, name: str, *, version: int | None = None) -> 
 
 def list_tables(settings: Settings) -> list[TableState]:
     """Every table of the lake, by layer and name; a damaged one with what is wrong with it."""
-    return [_state(settings, name) for name in table_names(settings)]
-
-
-def table_names(settings: Settings) -> list[str]:
-    """Names `layer.table` of every table of the lake."""
-    filesystem, root = filesystem_of(
-        settings.lake_uri.rstrip("/"), storage_options=settings.storage_options
-    )
-    names = []
-    for layer in LAYERS:
-        selector = pafs.FileSelector(f"{root}/{layer}", allow_not_found=True)
-        for entry in filesystem.get_file_info(selector):
-            log = filesystem.get_file_info(f"{entry.path}/_delta_log")
-            if log.type == pafs.FileType.Directory:
-                names.append(f"{layer}.{entry.base_name}")
-    return sorted(names, key=lambda name: (LAYERS.index(name.split(".")[0]), name))
+    return [_state(settings, name) for name in delta.table_names(settings)]
 
 
 def count_by(settings: Settings, name: str, column: str) -> dict[str, int]:
@@ -115,7 +98,7 @@ def troubled_uploads(settings: Settings) -> list[dict[str, Any]]:
     Each with state, reason code and reason, first faulty byte, messages recovered and lost, flags,
     hash and uri.
     """
-    if "bronze.uploads" not in table_names(settings):
+    if "bronze.uploads" not in delta.table_names(settings):
         return []
     is_broken = pc.field("state").isin(TROUBLED_STATES)
     is_flagged = pc.list_value_length(pc.field("flags")) > 0

@@ -15,8 +15,8 @@ import pyarrow.parquet
 from contracts.errors import ContractViolation, IntegrityError, SetupError
 from contracts.settings import Settings
 from contracts.tables import LAYERS
-from drivelake.catalogue import open_table, table_names
-from spark_jobs.delta import require_files
+from drivelake.catalogue import open_table
+from spark_jobs.delta import require_files, table_names
 from spark_jobs.server import reachable
 
 if TYPE_CHECKING:

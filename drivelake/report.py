@@ -15,6 +15,7 @@ from rich.table import Table
 
 from contracts.errors import PlatformError
 from contracts.settings import Settings
+from contracts.tables import TABLES
 from drivelake.catalogue import count_by, list_tables, read_table
 from governance.sealing import verify_bundle
 from governance.signing import public_key_file
@@ -179,7 +180,7 @@ def _row_table(rows: Mapping[str, int]) -> Table:
     table = Table("table", "rows", title="Tables")
     messages = 0
     for name, count in rows.items():
-        if name.startswith("silver.") and "_msgs_" in name:
+        if name.startswith("silver.") and name not in TABLES:
             messages += count
             continue
         table.add_row(name, f"{count:,}")

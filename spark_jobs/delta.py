@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from contracts.errors import IntegrityError
 from contracts.settings import Settings
-from contracts.tables import table_uri
+from contracts.tables import LAYERS, table_uri
 from spark_jobs.storage import filesystem_of
 
 
@@ -36,6 +37,21 @@ def open_table(settings: Settings, name: str, *, version: int | None = None) -> 
             uri=uri,
             remedy="Restore the file of _delta_log that is damaged or gone",
         ) from error
+
+
+def table_names(settings: Settings) -> list[str]:
+    """Names `layer.table` of every table of the lake."""
+    filesystem, root = filesystem_of(
+        settings.lake_uri.rstrip("/"), storage_options=settings.storage_options
+    )
+    names = []
+    for layer in LAYERS:
+        selector = pafs.FileSelector(f"{root}/{layer}", allow_not_found=True)
+        for entry in filesystem.get_file_info(selector):
+            log = filesystem.get_file_info(f"{entry.path}/_delta_log")
+            if log.type == pafs.FileType.Directory:
+                names.append(f"{layer}.{entry.base_name}")
+    return sorted(names, key=lambda name: (LAYERS.index(name.split(".")[0]), name))
 
 
 def read_where(

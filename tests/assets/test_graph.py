@@ -35,7 +35,7 @@ def _name(key):
     return key.to_user_string()
 
 
-def _spec(spec, checks, pools):
+def _spec(spec, checks, pools, retries):
     partitions = spec.partitions_def
     return {
         "deps": sorted(_name(dep.asset_key) for dep in spec.deps),
@@ -44,6 +44,7 @@ def _spec(spec, checks, pools):
         "owners": sorted(spec.owners),
         "partitions": None if partitions is None else type(partitions).__name__,
         "pool": pools.get(spec.key),
+        "retries": retries.get(spec.key),
         "checks": {check.name: check.blocking for check in checks if check.asset_key == spec.key},
     }
 
@@ -62,10 +63,16 @@ def graph(definitions):
         if isinstance(asset, dg.AssetsDefinition)
         for key in asset.keys
     }
+    retries = {
+        key: asset.op.retry_policy and asset.op.retry_policy.max_retries
+        for asset in definitions.assets or ()
+        if isinstance(asset, dg.AssetsDefinition)
+        for key in asset.keys
+    }
     specs = sorted(definitions.resolve_all_asset_specs(), key=lambda spec: _name(spec.key))
     jobs = [definitions.resolve_job_def(name) for name in ("ingest_job", "release_job")]
     return {
-        "assets": {_name(spec.key): _spec(spec, checks, pools) for spec in specs},
+        "assets": {_name(spec.key): _spec(spec, checks, pools, retries) for spec in specs},
         "jobs": {
             job.name: {
                 "steps": sorted(node.name for node in job.nodes),
@@ -126,6 +133,23 @@ def test_every_asset_says_what_it_is(definitions):
         assert spec.kinds, spec.key
         if spec.key.path[0] != "raw":
             assert spec.code_version, spec.key
+
+
+@pytest.mark.parametrize("changed", ["native/kernel.c", "native/kernel.h", "rules.yaml", "one.py"])
+def test_change_of_what_computes_is_a_new_version(changed, tmp_path, monkeypatch):
+    """Kernels and rules count as code does; what was built of them does not."""
+    from assets import code_version
+
+    monkeypatch.setattr(code_version, "PROJECT", tmp_path)
+    path = tmp_path / "udfs" / changed
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("1")
+    before = code_version.folders_version("udfs")
+    (tmp_path / "udfs" / "build").mkdir()
+    (tmp_path / "udfs" / "build" / "built.c").write_text("1")
+    assert code_version.folders_version("udfs") == before
+    path.write_text("2")
+    assert code_version.folders_version("udfs") != before
 
 
 def test_column_lineage_names_columns(definitions):
