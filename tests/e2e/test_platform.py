@@ -144,8 +144,10 @@ def test_jdbc_answers_the_same(platform, run_of_upload):
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     over_connect = platform["call"]("sql", "SELECT count(*) AS n FROM silver.imu", "-f", "json")
-    assert json.loads(over_connect.stdout)[0]["n"] > 0
-    assert str(json.loads(over_connect.stdout)[0]["n"]) in done.stdout
+    count = json.loads(over_connect.stdout)[0]["n"]
+    assert count > 0
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["n", str(count)]
 
 
 @pytest.fixture
