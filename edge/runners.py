@@ -34,6 +34,8 @@ def onnx_runner(path: Path, *, threads: int = 1) -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERROR_ONLY
+    # Without VNNI, products of unsigned and signed bytes saturate on x86: 7 dB worse, by machine.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(
         path, sess_options=options, providers=["CPUExecutionProvider"]
     )

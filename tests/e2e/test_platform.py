@@ -164,6 +164,7 @@ def page(platform):
         yield browser.new_page(
             base_url=f"http://127.0.0.1:{platform['settings'].dagster_port}",
             viewport={"width": 1600, "height": 900},
+            device_scale_factor=2,
         )
         browser.close()
 
@@ -191,6 +192,9 @@ def test_pages_show_graph_asset_and_run(page, run_of_upload, tmp_path):
     )
     shows("/asset-groups", "Hide navigation")
     page.get_by_text("Hide navigation").click()
+    page.get_by_placeholder("Jump to").locator(
+        "xpath=following::button[1]"
+    ).click()  # folds the list
     shows(f"/asset-groups?expanded={groups}", "landing", "catalogue", "messages", "sync", "release")
     keep("asset-graph")
 
