@@ -7,6 +7,7 @@ assets do not ask which one it is.
 import os
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -95,7 +96,11 @@ class LandingFolder(Landing):
         """As in `Landing`; the folder is made if it is not there yet."""
         root = Path(unquote(urlsplit(self.deployment.settings.landing_uri).path))
         root.mkdir(parents=True, exist_ok=True)
-        found = [(path.stat(), path) for path in root.rglob("*") if path.is_file()]
+        found = []
+        for path in root.rglob("*"):
+            with suppress(FileNotFoundError):  # an upload is renamed when it is whole
+                if path.is_file():
+                    found.append((path.stat(), path))
         return sorted((stat.st_mtime_ns, str(path), stat.st_size) for stat, path in found)
 
 

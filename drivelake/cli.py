@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
@@ -18,15 +18,25 @@ from rich.table import Table
 from rich.text import Text
 from typer._click.exceptions import ClickException  # Typer gives its base error no public name
 
-from contracts.errors import ContractViolation, PlatformError
+from contracts.errors import (
+    ContractViolation,
+    IntegrityError,
+    PlatformError,
+    UnsupportedFormatError,
+)
 from drivelake import recording_commands
 from drivelake.environment import load_settings
 
+if TYPE_CHECKING:
+    from governance.signing import PublicKey
+
 USAGE = 2
-USAGE_CODES = frozenset({"SQL", "UNKNOWN_TABLE", "USAGE"})
+USAGE_CODES = frozenset({"SQL", "UNKNOWN_TABLE", "UNSUPPORTED_SCHEME", "USAGE"})
 INTERRUPTED = 130
 WITH_LOSS = 3
 """Exit code of an ingest that is done, but could not take all there was (as in `mcap recover`)."""
+LONGEST_SECONDS = 3600.0
+"""Of a simulated drive, which is planned in memory."""
 STATE_WORDS = {
     "QUARANTINED": "not taken",
     "PARTIAL": "taken with losses",
@@ -80,7 +90,8 @@ def _say(sentence: str) -> None:
 def _failure(error: Exception) -> int:
     """Say what went wrong; the exit code."""
     _say(str(error))
-    is_usage = isinstance(error, ContractViolation) and error.code in USAGE_CODES
+    is_request = isinstance(error, (ContractViolation, UnsupportedFormatError))
+    is_usage = is_request and error.code in USAGE_CODES
     return USAGE if is_usage else 1
 
 
@@ -114,7 +125,9 @@ def _interrupts() -> Iterator[Callable[[], int]]:
 @app.command(epilog="Example: `drivelake demo --drives 3 --seconds 12`")
 def demo(
     drives: Annotated[int, typer.Option(min=3, help="Simulated drives.")] = 6,
-    seconds: Annotated[float, typer.Option(min=8.0, help="Seconds a drive.")] = 20.0,
+    seconds: Annotated[
+        float, typer.Option(min=8.0, max=LONGEST_SECONDS, help="Seconds a drive.")
+    ] = 20.0,
     seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 7,
     *,
     as_json: JsonFlag = False,
@@ -160,7 +173,8 @@ def down(*, as_json: JsonFlag = False) -> None:
 
 
 @app.command(
-    epilog="Example: `drivelake ingest /data/drives s3://fleet/uploads/ --dbc vehicle.dbc`"
+    epilog="Example: `drivelake ingest /data/drives s3://fleet/uploads/`, or"
+    " `drivelake ingest /data/drives --dbc 1=can.dbc --frames`"
 )
 def ingest(
     places: Annotated[list[str], typer.Argument(help="Files, folders or s3:// prefixes.")],
@@ -257,13 +271,15 @@ def _troubles(uploads: list[dict[str, Any]]) -> Table:
 
 
 @app.command(
-    epilog='Example: `drivelake sql "SELECT topic, count(*) AS n FROM silver.imu GROUP BY topic"`'
+    epilog='Example: `drivelake sql "SELECT topic, count(*) AS n FROM silver.imu GROUP BY topic"`,'
+    ' or `drivelake sql "SELECT * FROM silver.imu" --engine duckdb --format parquet'
+    " --to rows.parquet`"
 )
 def sql(
     statement: Annotated[str, typer.Argument(help="One SQL statement.")],
     output: Annotated[
-        str, typer.Option("--format", "-f", help="table, csv, json or parquet.")
-    ] = "table",
+        str | None, typer.Option("--format", "-f", help="table (unless set), csv, json or parquet.")
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     to: Annotated[Path | None, typer.Option("--to", "-o", help="File to write.")] = None,
@@ -273,17 +289,22 @@ def sql(
     """Ask the curated tables."""
     from drivelake.query import json_text, run_query, write_csv, write_result
 
-    output = "json" if as_json else output
+    if as_json and output not in {None, "json"}:
+        raise typer.BadParameter(f"--json and --format {output} exclude each other: name one.")
+    output = "json" if as_json else output or "table"
     _one_of("--format", output, ("table", "csv", "json", "parquet"))
     _one_of("--engine", engine, ("spark", "duckdb"))
     if output == "parquet" and to is None:
         raise typer.BadParameter("Parquet needs a file: add `--to FILE.parquet`.")
     if to is not None and not to.absolute().parent.is_dir():
         raise typer.BadParameter(f"There is no folder {to.absolute().parent}.")
+    if to is not None and to.is_dir():
+        raise typer.BadParameter(f"--to takes a file; {to} is a folder.")
+    kind = to.suffix.lstrip(".") if to is not None and output == "table" else output
+    if to is not None:
+        _one_of("--to", kind, ("csv", "json", "parquet"))
     result = run_query(load_settings(), statement, engine=engine)  # type: ignore[arg-type]
     if to is not None:
-        kind = to.suffix.lstrip(".") if output == "table" else output
-        _one_of("--to", kind, ("csv", "json", "parquet"))
         write_result(result, to, kind=kind)  # type: ignore[arg-type]
         err.print(f"{result.num_rows:,} rows written to {to}", highlight=False)
     elif output == "csv":
@@ -314,7 +335,9 @@ def tables(*, as_json: JsonFlag = False) -> None:
 @app.command(epilog="Example: `drivelake simulate --drives 2 --seconds 10 --out drives`")
 def simulate(
     drives: Annotated[int, typer.Option(min=1, help="Number of drives.")] = 6,
-    seconds: Annotated[float, typer.Option(min=4.0, help="Seconds a drive.")] = 20.0,
+    seconds: Annotated[
+        float, typer.Option(min=4.0, max=LONGEST_SECONDS, help="Seconds a drive.")
+    ] = 20.0,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
     place: Annotated[
         Path | None,
@@ -335,7 +358,10 @@ def simulate(
         out.print("\n".join(str(folder) for folder in made), highlight=False)
 
 
-@app.command(epilog="Example: `drivelake verify .drivelake/artefacts/bundles/front-camera`")
+@app.command(
+    epilog="Example: `drivelake verify .drivelake/artefacts/bundles/front-camera-detector-…`, or"
+    " `drivelake verify s3://fleet/artefacts/bundles/NAME --key release.pub`"
+)
 def verify(
     bundle: Annotated[str, typer.Argument(help="Folder of the bundle, or its s3:// place.")],
     key: Annotated[
@@ -351,13 +377,13 @@ def verify(
     from spark_jobs.storage import local_copy
 
     settings = load_settings()
-    if key is not None and not key.is_file():
-        raise typer.BadParameter(f"There is no key at {key}.")
-    key = key or public_key_file(settings.home / "keys")
+    if not bundle:  # which a path would take for the working folder
+        raise typer.BadParameter("The place of the bundle is empty: name its folder.")
+    trusted = _public_key(key) if key is not None else public_key_file(settings.home / "keys")
     with local_copy(bundle, storage_options=settings.storage_options) as folder:
         if folder is None:
             raise typer.BadParameter(f"There is no bundle folder at {bundle}.")
-        found = verify_bundle(folder, trusted_key=key)
+        found = verify_bundle(folder, trusted_key=trusted)
     if as_json:
         _print_json(attrs.asdict(found))
     elif found.ok:
@@ -366,6 +392,18 @@ def verify(
         out.print(f"[red]INVALID[/red]  {found.summary}", highlight=False)
     if not found.ok:
         raise typer.Exit(1)
+
+
+def _public_key(path: Path) -> PublicKey:
+    from governance.signing import public_key_from
+
+    if not path.is_file():
+        raise typer.BadParameter(f"There is no key at {path}.")
+    try:
+        return public_key_from(path.read_bytes(), uri=str(path))
+    except IntegrityError as error:
+        what = f"--key takes an Ed25519 public key as PEM; {path} holds none."
+        raise typer.BadParameter(what) from error
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -95,6 +95,11 @@ def _in_one_sentence() -> Iterator[None]:
 
 
 def _as_uri(place: str) -> str:
+    if not place:  # which a path would take for the working folder
+        what = "An empty place was named"
+        raise ContractViolation(
+            what, code="USAGE", remedy="Name a file, a folder or an s3:// prefix"
+        )
     if "://" in place:
         return place
     path = Path(place).resolve()
@@ -107,7 +112,10 @@ def _definition(text: str) -> tuple[str, str]:
     """`can:*` or `can:<bus>` and the URI of its definition."""
     bus, separator, place = text.partition("=")
     if not separator:
-        return "can:*", _as_uri(text)
-    if not bus.isdigit():
+        bus, place = "*", text
+    if not place or (separator and not bus.isdigit()):
         raise ContractViolation(f"--dbc takes FILE or BUS=FILE; got '{text}'", code="USAGE")
-    return f"can:{bus}", _as_uri(place)
+    uri = _as_uri(place)
+    if "://" not in place and Path(place).is_dir():
+        raise ContractViolation(f"--dbc takes a file; {place} is a folder", code="USAGE")
+    return f"can:{bus}", uri

@@ -26,6 +26,7 @@ from contracts.errors import PlatformError
 from contracts.settings import Settings
 from drivelake.environment import PROJECT
 from spark_jobs.server import answers, local_port, service_mark, start_server, stop_group
+from spark_jobs.service_log import last_error
 
 SERVICES = ("spark", "mlflow", "dagster", "dagster-daemon")
 START_SECONDS = 120.0
@@ -209,6 +210,7 @@ def _launch(
     log = settings.home / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
+        since = sink.tell()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -225,9 +227,11 @@ def _launch(
     deadline = time.monotonic() + START_SECONDS
     while port is not None and not answers(port):
         if process.poll() is not None or time.monotonic() > deadline:
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
             stop_group(process.pid)
-            raise PlatformError(f"{name} did not start:\n{tail}\n", uri=str(log))
+            reason = last_error(log, since=since)
+            raise PlatformError(
+                f"{name} did not start: {reason}", uri=str(log), remedy="The log says more"
+            )
         time.sleep(0.2)
     process.returncode = 0  # the service outlives this object; `stop_group` collects its status
     return service

@@ -43,8 +43,14 @@ err = Console(stderr=True)
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command(epilog="Example: `drivelake inspect drive.bag`; `--json` for a script.")(inspect)
-    app.command(epilog="Example: `drivelake doctor drive.mcap && echo clean`")(doctor)
+    app.command(
+        epilog="Example: `drivelake inspect drive.bag`, or"
+        " `drivelake inspect s3://fleet/uploads/drive.mcap --json`"
+    )(inspect)
+    app.command(
+        epilog="Example: `drivelake doctor drive.mcap && echo clean`, or"
+        " `drivelake doctor drive.mf4 --dbc 1=can.dbc`"
+    )(doctor)
     app.command(
         epilog="Example: `drivelake convert drive.mf4 --to parquet --out drive`, or"
         " `drivelake convert drive.bag --to mcap --out drive.mcap --topic /imu`"

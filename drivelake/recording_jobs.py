@@ -114,7 +114,7 @@ def definitions_of(texts: Sequence[str]) -> dict[str, bytes]:
         bus, separator, name = text.partition("=")
         if not separator:
             bus, name = "*", text
-        elif not bus.isdigit():
+        if not name or (separator and not bus.isdigit()):
             raise ContractViolation(f"--dbc takes FILE or BUS=FILE; got '{text}'", code="USAGE")
         path = Path(name)
         if not path.is_file():
@@ -184,6 +184,9 @@ def _copy(
 @contextmanager
 def _workshop(place: str) -> Iterator[Path]:
     """A path to write to, gone after the block; ContractViolation USAGE if the place is taken."""
+    if not place:
+        what = "The place to write to is empty"
+        raise ContractViolation(what, code="USAGE", remedy="Name a new file or folder")
     filesystem, path = filesystem_of(place, storage_options=load_settings().storage_options)
     if filesystem.get_file_info(path).type.name != "NotFound":
         what = f"There is something at {place} already"

@@ -32,12 +32,17 @@ def selection_of(
     tables: str | Sequence[str] | None = None,
     signals: str | Sequence[str] | None = None,
 ) -> Selection:
-    """What is asked for, from what people write; ContractViolation USAGE for what is no time."""
+    """What is asked for, from what people write; ContractViolation USAGE for no time or no span."""
     kinds = _listed(tables)
+    start_ns = None if start is None else time_ns_of(start)
+    end_ns = None if end is None else time_ns_of(end)
+    if start_ns is not None and end_ns is not None and end_ns <= start_ns:
+        what = f"The end {end} is not after the start {start}"
+        raise ContractViolation(what, code="USAGE", remedy="Name a later end; it is not included")
     return Selection(
         topics=_listed(topics),
-        start_ns=None if start is None else time_ns_of(start),
-        end_ns=None if end is None else time_ns_of(end),
+        start_ns=start_ns,
+        end_ns=end_ns,
         tables=None if kinds is None else frozenset(k.removeprefix("silver.") for k in kinds),
         signals=_listed(signals),
     )
@@ -83,6 +88,9 @@ def opened(uri: str, selection: Selection) -> Iterator[tuple[OpenSource, Recordi
 
 def open_recording(uri: str, *, read_ahead: int = READ_AHEAD_BYTES) -> OpenSource:
     """Open a recording on disk or S3; ContractViolation USAGE if nothing is there."""
+    if not uri:
+        what = "The place of the recording is empty"
+        raise ContractViolation(what, code="USAGE", remedy="Name a file, or its s3:// place")
     try:
         return open_source(
             uri, storage_options=load_settings().storage_options, read_ahead=read_ahead

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
 
-from contracts.errors import PlatformError
+from contracts.errors import ContractViolation, PlatformError
 from contracts.settings import Settings
 from simulation.fleet import FleetSpec, simulate_fleet
 
@@ -25,9 +25,19 @@ def simulate_drives(
 
     Returns:
         The folder of each drive.
+
+    Raises:
+        ContractViolation: USAGE, a file is in the way of a folder.
     """
+    out = out and out.resolve()  # "." has no name to call the truth's folder by
     place = out or local_folder(settings.landing_uri)
-    truth = out.with_name(out.name + "-truth") if out else local_folder(settings.truth_uri)
+    truth = out.with_name(f"{out.name}-truth") if out else local_folder(settings.truth_uri)
+    for folder in (place, truth):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            what = f"A file is in the way of the folder {folder}"
+            raise ContractViolation(what, code="USAGE", remedy="Name another one") from error
     with console.status("simulate") as line:
         made = simulate_fleet(
             FleetSpec(drives=drives, seconds=seconds, seed=seed),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -55,7 +56,10 @@ class FleetSpec:
     """
 
     drives: int = attrs.field(default=6, validator=attrs.validators.ge(1))
-    seconds: float = attrs.field(default=20.0, validator=attrs.validators.ge(1.0))
+    seconds: float = attrs.field(
+        default=20.0,
+        validator=attrs.validators.and_(attrs.validators.ge(1.0), attrs.validators.lt(math.inf)),
+    )
     seed: int = 7
     camera_size: tuple[int, int] = attrs.field(default=(640, 384), converter=_image_size)
 

@@ -21,6 +21,7 @@ import pyspark
 
 from contracts.errors import PlatformError, SetupError
 from contracts.settings import DEFAULT_SPARK_PORT, Settings
+from spark_jobs.service_log import last_error
 
 START_SECONDS = 180.0
 _REACH_SECONDS = 5.0
@@ -158,6 +159,7 @@ def start_server(
         "spark-internal",
     ]
     with log.open("ab") as sink:
+        since = sink.tell()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -174,7 +176,7 @@ def start_server(
         log=log,
     )
     try:
-        _wait(process, server, (settings.spark_port, settings.jdbc_port))
+        _wait(process, server, (settings.spark_port, settings.jdbc_port), since=since)
     except BaseException:  # an interrupt too: nobody else knows of this process yet
         stop_server(server)
         raise
@@ -266,15 +268,19 @@ def reachable(remote: str) -> bool:
     return True
 
 
-def _wait(process: subprocess.Popen[bytes], server: ServerProcess, ports: tuple[int, ...]) -> None:
+def _wait(
+    process: subprocess.Popen[bytes], server: ServerProcess, ports: tuple[int, ...], *, since: int
+) -> None:
+    """Return when every port answers; `since` is the size of the log before the start."""
     deadline = time.monotonic() + START_SECONDS
     waiting = list(ports)
     while waiting:
         if process.poll() is not None:
-            tail = "\n".join(server.log.read_text(errors="replace").splitlines()[-25:])
+            reason = last_error(server.log, since=since)
             raise PlatformError(
-                f"The Spark server ended with code {process.returncode}:\n{tail}\n",
+                f"The Spark server ended with code {process.returncode}: {reason}",
                 uri=str(server.log),
+                remedy="The log says more",
             )
         if time.monotonic() > deadline:
             raise PlatformError(

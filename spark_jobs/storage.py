@@ -28,8 +28,12 @@ def filesystem_of(
     if parts.scheme in ("s3", "s3a"):
         return s3_filesystem(storage_options or {}), f"{parts.netloc}{parts.path}".rstrip("/")
     if "://" in uri:
-        what = f"storage scheme {parts.scheme!r}"
-        raise UnsupportedFormatError(what, code="UNSUPPORTED_SCHEME", uri=uri)
+        raise UnsupportedFormatError(
+            f"Nothing here reads the storage scheme {parts.scheme!r}",
+            code="UNSUPPORTED_SCHEME",
+            uri=uri,
+            remedy="Name a path, file:// or s3://",
+        )
     return pafs.LocalFileSystem(), str(Path(uri).absolute())
 
 

@@ -155,7 +155,7 @@ def time_ns_of(value: int | str | dt.datetime) -> int:
             value = dt.datetime.fromisoformat(value)
         except ValueError as error:
             what = f"'{value}' is no time"
-            remedy = "write 2026-11-20T10:00:00Z, or nanoseconds since 1970"
+            remedy = "Write 2026-11-20T10:00:00Z, or nanoseconds since 1970"
             raise ContractViolation(what, code="USAGE", remedy=remedy) from error
     if value.tzinfo is None:
         value = value.replace(tzinfo=dt.UTC)

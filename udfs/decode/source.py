@@ -207,8 +207,12 @@ def open_source(
         filesystem = s3_filesystem(storage_options or {})
         return RemoteSource(filesystem, parts.netloc + parts.path, uri=uri, read_ahead=read_ahead)
     if "://" in uri:
-        what = f"storage scheme {parts.scheme!r}"
-        raise UnsupportedFormatError(what, code="UNSUPPORTED_SCHEME", uri=uri)
+        raise UnsupportedFormatError(
+            f"Nothing here reads the storage scheme {parts.scheme!r}",
+            code="UNSUPPORTED_SCHEME",
+            uri=uri,
+            remedy="Name a path, file:// or s3://",
+        )
     return MappedSource(Path(uri), uri=uri)
 
 

@@ -5,6 +5,8 @@ import csv
 import datetime as dt
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,12 +19,15 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from deltalake import write_deltalake
+from typer.main import get_command
 
 from contracts.errors import PlatformError
 from contracts.settings import settings_from
 from contracts.tables import TABLES
 from drivelake import cli
 from spark_jobs.tables import create_table
+
+from tests.conftest import free_port  # isort: skip
 
 COMMANDS = (
     "demo",
@@ -39,6 +44,15 @@ COMMANDS = (
     "convert",
     "recover",
 )
+
+
+FAILING_JAVA = """#!/bin/sh
+echo 'Exception in thread "main" org.apache.spark.SparkException: no server'
+echo '	at org.apache.spark.Server.start(Server.scala:1)'
+echo 'Caused by: java.net.BindException: it is taken'
+echo '	... 12 more'
+exit 1
+"""
 
 
 @attrs.frozen
@@ -104,14 +118,36 @@ def test_help_lists_every_command(call):
         (["verify", "/no/such/bundle"], "no bundle folder"),
         (["demo", "--drives", "1"], "--drives"),
         (["sql", "SELEC 1", "--engine", "duckdb"], "syntax error"),
+        (["demo", "--seconds", "inf"], "'--seconds': Input should be less than or equal to 3600"),
+        (["demo", "--seconds", "nan"], "'--seconds'"),
+        (["simulate", "--seconds", "inf"], "'--seconds': Input should be less than or equal"),
+        (["simulate", "--seconds", "3600.5"], "'--seconds': Input should be less than or equal"),
+        (["simulate", "--out", "file"], "A file is in the way of the folder"),
+        (["simulate", "--out", "file/in"], "A file is in the way of the folder"),
+        (["simulate", "--out", "taken"], "A file is in the way of the folder"),
+        (["ingest", ""], "An empty place was named"),
+        (["ingest", "file", "--dbc", ""], "--dbc takes FILE or BUS=FILE; got ''"),
+        (["ingest", "file", "--dbc", "1=."], "--dbc takes a file; . is a folder"),
+        (["ingest", "gs://fleet/a"], "storage scheme 'gs' (at gs://fleet/a). Name a path"),
+        (["verify", ""], "The place of the bundle is empty"),
+        (["verify", "gs://fleet/a"], "storage scheme 'gs' (at gs://fleet/a). Name a path"),
+        (["verify", ".", "--key", "file"], "--key takes an Ed25519 public key as PEM; file holds"),
+        (["sql", "SELECT 1", "--to", "."], "--to takes a file; . is a folder"),
+        (["sql", "SELECT 1", "--to", "x.xml"], "--to takes csv, json, parquet; got 'xml'"),
+        (["sql", "SELECT 1", "--json", "-f", "csv"], "--json and --format csv exclude each other"),
     ],
 )
-def test_bad_arguments_are_one_sentence_and_code_2(call, arguments, says):
-    """A wrong request gives one sentence on stderr, no traceback, exit code 2."""
+def test_bad_arguments_are_one_sentence_and_code_2(call, tmp_path, monkeypatch, arguments, says):
+    """A wrong request gives one sentence on stderr, no traceback, exit code 2; nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("no key")
+    (tmp_path / "taken-truth").write_text("")
     done = call(*arguments)
     assert done.returncode == 2, done.stderr
-    assert says in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
+    [line] = done.stderr.splitlines()
+    assert says in line
+    made = {path.name for path in tmp_path.iterdir()} - {"file", "home", "taken", "taken-truth"}
+    assert not made
 
 
 def test_no_server_is_a_sentence_that_says_what_to_do(call):
@@ -194,6 +230,30 @@ def test_every_command_has_an_example(call):
         assert "Example:" in call(command, "--help").stdout, command
 
 
+def test_every_example_is_taken_by_the_parser():
+    """The command lines of the examples name commands, options and values that there are."""
+    commands = get_command(cli.app).commands
+    lines = [
+        line
+        for command in commands.values()
+        for line in re.findall(r"`(drivelake [^`]+)`", command.epilog)
+    ]
+    for line in lines:
+        [_, name, *arguments] = shlex.split(line.partition(" && ")[0])
+        commands[name].make_context(name, arguments)
+    assert len(lines) > len(COMMANDS)
+
+
+def test_drives_can_be_made_in_the_working_folder(call, tmp_path, monkeypatch):
+    """`--out .` names the folder that it is, and the truth beside it."""
+    folder = tmp_path / "drives"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    done = call("simulate", "--drives", "1", "--seconds", "4", "--out", ".", "--json")
+    assert json.loads(done.stdout) == [str(folder / "drive-0001")]
+    assert (tmp_path / "drives-truth" / "drive-0001").is_dir()
+
+
 def test_a_library_that_tells_a_signal_as_its_own_error_is_stopped_too(monkeypatch, capsys):
     """DuckDB makes a RuntimeError of an interrupt, a step of it fails: still exit code 143."""
 
@@ -243,6 +303,24 @@ def test_wrong_setting_is_one_sentence(call, monkeypatch):
     done = call("tables")
     assert done.returncode == 2
     assert "DRIVELAKE_JDBC_PORT takes a port number; got 'abc'" in done.stderr
+
+
+def test_server_that_does_not_start_is_one_sentence(call, tmp_path, monkeypatch):
+    """A Java that fails: its last error and the log are told, not its trace; exit code 1."""
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text(FAILING_JAVA)
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    (tmp_path / "a.mcap").write_bytes(b"")
+    monkeypatch.setenv("DRIVELAKE_SPARK_PORT", str(free_port()))
+    monkeypatch.setenv("DRIVELAKE_JDBC_PORT", str(free_port()))
+    done = call("ingest", str(tmp_path / "a.mcap"))
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    log = tmp_path / "home" / "spark" / "server.log"
+    assert line.endswith(f": java.net.BindException: it is taken (at {log}). The log says more")
+    assert "at org.apache" in log.read_text()
 
 
 def test_unreachable_server_of_a_query_is_a_sentence(call, monkeypatch):

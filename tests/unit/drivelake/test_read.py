@@ -60,6 +60,8 @@ def test_what_can_not_be_read_is_one_sentence(tmp_path):
         next(drivelake.read("silver.imu"))
     with pytest.raises(ContractViolation, match="no recording at /no/such"):
         next(drivelake.read("/no/such"))
+    with pytest.raises(ContractViolation, match="not after the start 5"):
+        drivelake.read("/no/such", start=5, end=2)
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 and more")
     with pytest.raises(UnsupportedFormatError, match="zip"):
         next(drivelake.read(str(tmp_path / "a.zip")))

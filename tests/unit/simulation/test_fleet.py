@@ -25,6 +25,13 @@ def hashes(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 0.5])
+def test_a_drive_has_an_end(seconds):
+    """A length that is no length, or without end, is refused before anything is planned."""
+    with pytest.raises(ValueError, match="seconds"):
+        FleetSpec(seconds=seconds)
+
+
 def test_same_seed_same_bytes_in_another_process(tmp_path):
     """Every file of recordings and truth is byte-equal when another process simulates again."""
     spec = FleetSpec(drives=2, seconds=1.5, seed=7, camera_size=(320, 192))
