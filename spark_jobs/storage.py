@@ -10,8 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow.fs as pafs
 
-from contracts.errors import UnsupportedFormatError
-from udfs.decode.source import s3_filesystem
+from udfs.decode.source import s3_filesystem, split_place
 
 
 def filesystem_of(
@@ -20,21 +19,13 @@ def filesystem_of(
     """Filesystem and path within it of a local path, `file://` or `s3://` URI.
 
     Raises:
+        ContractViolation: USAGE, a URI without a path or a bucket.
         UnsupportedFormatError: UNSUPPORTED_SCHEME, neither a file nor S3.
     """
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return pafs.LocalFileSystem(), unquote(parts.path)
-    if parts.scheme in ("s3", "s3a"):
-        return s3_filesystem(storage_options or {}), f"{parts.netloc}{parts.path}".rstrip("/")
-    if "://" in uri:
-        raise UnsupportedFormatError(
-            f"Nothing here reads the storage scheme {parts.scheme!r}",
-            code="UNSUPPORTED_SCHEME",
-            uri=uri,
-            remedy="Name a path, file:// or s3://",
-        )
-    return pafs.LocalFileSystem(), str(Path(uri).absolute())
+    scheme, path = split_place(uri)
+    if scheme == "s3":
+        return s3_filesystem(storage_options or {}), path.rstrip("/")
+    return pafs.LocalFileSystem(), str(Path(path).absolute())
 
 
 def uri_of(place: str) -> str:

@@ -283,6 +283,26 @@ def test_an_upload_under_way_is_not_started_twice(evaluate, landing, instance):
     assert second.cursor is None
 
 
+def test_an_upload_that_is_renamed_meanwhile_fails_no_tick(variables, landing, monkeypatch):
+    """A file that takes its final name behind the first look at it is told by the next listing."""
+    still = _put(landing / "still.mcap")
+    upload = _put(landing / "a.part")
+    look = Path.is_file
+
+    def look_and_rename(path):
+        there = look(path)
+        if path == upload and there:
+            path.rename(landing / "a.mcap")
+        return there
+
+    monkeypatch.setattr(Path, "is_file", look_and_rename)
+    folder = resources_for(variables)["landing"]
+    first = {key for _, key, _ in folder.listing()}
+    assert str(still) in first
+    assert str(upload) not in first
+    assert {key for _, key, _ in folder.listing()} == {str(still), str(landing / "a.mcap")}
+
+
 def test_a_run_that_a_person_ended_is_not_repeated(evaluate, landing, instance):
     """A cancelled run is the last one of its upload, until the upload changes."""
     path = _put(landing / "a.mcap")

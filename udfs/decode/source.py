@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow.fs as pafs
 
-from contracts.errors import DecodeError, UnsupportedFormatError
+from contracts.errors import ContractViolation, DecodeError, UnsupportedFormatError
 from contracts.recording import Source
 
 READ_AHEAD_BYTES = 8 << 20
@@ -198,22 +198,42 @@ def open_source(
 
     Raises:
         FileNotFoundError: Nothing is there.
+        ContractViolation: USAGE, a URI without a path or a bucket.
         UnsupportedFormatError: UNSUPPORTED_SCHEME, neither a file nor S3.
     """
+    scheme, path = split_place(uri)
+    if scheme == "file":
+        return MappedSource(Path(path), uri=uri)
+    filesystem = s3_filesystem(storage_options or {})
+    return RemoteSource(filesystem, path, uri=uri, read_ahead=read_ahead)
+
+
+def split_place(uri: str) -> tuple[str, str]:
+    """`file` and the path, or `s3` and `bucket/key`, of a path or a URI.
+
+    Raises:
+        ContractViolation: USAGE, a URI without a path or a bucket.
+        UnsupportedFormatError: UNSUPPORTED_SCHEME, neither a file nor S3.
+
+    >>> split_place("a b.bag"), split_place("file:///a%20b.bag"), split_place("s3://b/a#1.bag")
+    (('file', 'a b.bag'), ('file', '/a b.bag'), ('s3', 'b/a#1.bag'))
+    """
     parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return MappedSource(Path(unquote(parts.path)), uri=uri)
-    if parts.scheme in ("s3", "s3a"):
-        filesystem = s3_filesystem(storage_options or {})
-        return RemoteSource(filesystem, parts.netloc + parts.path, uri=uri, read_ahead=read_ahead)
-    if "://" in uri:
+    is_s3 = parts.scheme in ("s3", "s3a")
+    if not is_s3 and parts.scheme != "file":
+        if "://" not in uri:
+            return "file", uri
         raise UnsupportedFormatError(
             f"Nothing here reads the storage scheme {parts.scheme!r}",
             code="UNSUPPORTED_SCHEME",
             uri=uri,
             remedy="Name a path, file:// or s3://",
         )
-    return MappedSource(Path(uri), uri=uri)
+    if not (parts.netloc if is_s3 else parts.path):
+        what = f"{uri} names no {'bucket' if is_s3 else 'path'}"
+        raise ContractViolation(what, code="USAGE", remedy="Write s3://bucket/key or file:///path")
+    # a key is taken as it stands: to S3 `#`, `?` and `%` are letters of it
+    return ("s3", uri.partition("://")[2]) if is_s3 else ("file", unquote(parts.path))
 
 
 def s3_filesystem(options: Mapping[str, str]) -> pafs.S3FileSystem:

@@ -129,6 +129,8 @@ def test_help_lists_every_command(call):
         (["ingest", "file", "--dbc", ""], "--dbc takes FILE or BUS=FILE; got ''"),
         (["ingest", "file", "--dbc", "1=."], "--dbc takes a file; . is a folder"),
         (["ingest", "gs://fleet/a"], "storage scheme 'gs' (at gs://fleet/a). Name a path"),
+        (["ingest", "s3:///a"], "s3:///a names no bucket. Write s3://bucket/key"),
+        (["verify", "file://"], "file:// names no path"),
         (["verify", ""], "The place of the bundle is empty"),
         (["verify", "gs://fleet/a"], "storage scheme 'gs' (at gs://fleet/a). Name a path"),
         (["verify", ".", "--key", "file"], "--key takes an Ed25519 public key as PEM; file holds"),

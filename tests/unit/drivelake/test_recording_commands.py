@@ -401,6 +401,7 @@ def test_s3_is_a_place_like_any_other(call, recording, object_storage, new_bucke
         (["convert", "{file}", "--to", "mcap", "--out", ""], "The place to write to is empty"),
         (["inspect", ""], "The place of the recording is empty"),
         (["doctor", ""], "The place of the recording is empty"),
+        (["inspect", "s3:///a"], "s3:///a names no bucket. Write s3://bucket/key"),
         (["inspect", "gs://fleet/a"], "storage scheme 'gs' (at gs://fleet/a). Name a path"),
         (["doctor", "gs://fleet/a"], "storage scheme 'gs' (at gs://fleet/a). Name a path"),
         (["recover", "{file}", "--out", "gs://fleet/a"], "storage scheme 'gs' (at gs://fleet/a)"),

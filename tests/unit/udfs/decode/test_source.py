@@ -106,6 +106,14 @@ def test_s3_reads_ranges_and_decodes_like_a_file(storage):
         assert sum(entry.messages_written for g in groups for entry in g.ledger) == 500
 
 
+def test_a_key_on_s3_is_taken_as_it_stands(storage):
+    """What means something in other URIs is a letter of a key."""
+    options, client = storage
+    client.put_object(Bucket="fleet", Key="run #2?%20.bin", Body=b"12345")
+    with open_source("s3://fleet/run #2?%20.bin", storage_options=options) as source:
+        assert bytes(source.read_at(0, source.size)) == b"12345"
+
+
 def test_a_missing_object_on_s3_is_not_found(storage):
     """An absent key raises when it is opened, not when it is read."""
     with pytest.raises(FileNotFoundError):
