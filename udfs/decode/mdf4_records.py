@@ -24,8 +24,7 @@ from udfs.decode.mdf4_types import (
     DataGroup,
     MdfChannel,
 )
-from udfs.decode.mdf4_walk import VARIABLE, RecordWalk
-from udfs.encodings.columns import windows
+from udfs.decode.mdf4_walk import VARIABLE, RecordWalk, gather_rows
 
 _PIECE_BYTES = 16 << 20
 
@@ -184,7 +183,7 @@ class DataGroupReader:
         group = layout.group
         ordinal = np.arange(start, stop, dtype=np.int64)
         if layout.positions is not None:
-            return self._mixed(layout, ordinal)
+            return self._mixed(layout.positions[start:stop], ordinal, layout.group)
         if self._invalid is None:
             width = group.data_bytes + group.invalid_bytes
             matrix, good = _rows(self._stream, start, stop, width)
@@ -194,20 +193,18 @@ class DataGroupReader:
         good = good & also_good
         return Records(np.hstack([values[good], bits[good]]), ordinal[good])
 
-    def _mixed(self, layout: GroupRecords, ordinal: Int64Array) -> Records:
-        width = layout.group.data_bytes + layout.group.invalid_bytes
-        positions = layout.positions
-        if positions is None or not len(ordinal) or not width:
-            return Records(np.empty((len(ordinal), width), np.uint8), ordinal)
-        chosen = positions[ordinal]
-        first = int(chosen[0])
-        arena, _ = self._stream.read(first, int(chosen[-1]) + width - first)
-        step = int(chosen[-1] - first) // max(len(chosen) - 1, 1)
-        if bool((np.diff(chosen) == step).all()):  # evenly mixed: seen where they are
-            shape, strides = (len(chosen), width), (step, 1)
-            return Records(np.ndarray(shape, np.uint8, arena.data, strides=strides), ordinal)
-        found = windows(arena, f"V{width}")[chosen - first]
-        return Records(found.view(np.uint8).reshape(-1, width), ordinal)
+    def _mixed(self, positions: Int64Array, ordinal: Int64Array, group: ChannelGroup) -> Records:
+        width = group.data_bytes + group.invalid_bytes
+        rows = len(positions)
+        if not rows or not width:
+            return Records(np.empty((rows, width), np.uint8), ordinal)
+        first, last = int(positions[0]), int(positions[-1])
+        arena, _ = self._stream.read(first, last + width - first)
+        step = (last - first) // max(rows - 1, 1)
+        if bool((np.diff(positions) == step).all()):  # evenly mixed: seen where they are
+            seen = np.ndarray((rows, width), np.uint8, arena.data, strides=(step, 1))
+            return Records(seen, ordinal)
+        return Records(gather_rows(arena, positions, base=first, width=width), ordinal)
 
     def variable(self, channel: MdfChannel, offsets: Int64Array) -> Variable:
         """Values of a VLSD channel at the offsets that its records hold."""
@@ -284,28 +281,23 @@ def _from_signal_data(stream: DataStream, offsets: Int64Array) -> Variable:
 
 def _scan(
     stream: DataStream, id_bytes: int, sizes: Mapping[int, int]
-) -> tuple[dict[int, Int64Array], str]:
+) -> tuple[Mapping[int, Int64Array], str]:
     """Walk mixed records: positions by record id (for VLSD ids: position and length by turns)."""
-    parts: dict[int, list[Int64Array]] = {record_id: [] for record_id in sizes}
+    walk = RecordWalk(id_bytes, sizes)
     at, damage = 0, ""
     while at < stream.size and not damage:
         data, holes = stream.read(at, min(_PIECE_BYTES, stream.size - at))
-        walk = RecordWalk(data[: holes[0][0] if holes else len(data)], id_bytes, sizes)
-        walk.run()
-        for record_id, positions in walk.found(at):
-            parts[record_id].append(positions)
+        end = walk.run(data[: holes[0][0] if holes else len(data)], base=at)
         if walk.strange is not None:
-            if at + len(data) == stream.size and not np.any(data[walk.end :]):
+            if at + len(data) == stream.size and not np.any(data[end:]):
                 break  # zeros behind the last record: space that was never written to
-            where = at + walk.end
-            damage = f"record id {walk.strange} at {where} of the data belongs to no group"
-        at += walk.end
+            damage = f"record id {walk.strange} at {at + end} of the data belongs to no group"
+        at += end
         if holes:
             damage = damage or f"bytes from {at} of the data can't be had"
-        elif walk.end == 0 and not damage:
+        elif end == 0 and not damage:
             damage = f"the data ends inside a record, {stream.size - at} bytes are left"
-    none = np.empty(0, np.int64)
-    return {record_id: np.concatenate([none, *found]) for record_id, found in parts.items()}, damage
+    return walk.found(), damage
 
 
 def check_layout(group: ChannelGroup, channel: MdfChannel) -> None:

@@ -62,8 +62,10 @@ def index_recording(source: Source) -> RecordingIndex:
         what = f"a {found.kind} ({found.format}) is no recording"
         raise UnsupportedFormatError(what, code="NOT_A_RECORDING", uri=source.uri)
     index: RecordingIndex = _reader_of(found.format).index_recording(inner)
+    if not isinstance(inner, UnpackedSource):
+        return index  # the same object: a reader knows by it what it has found out already
     structure = index.structure
-    if isinstance(inner, UnpackedSource) and _speaks_of_bytes(index):
+    if _speaks_of_bytes(index):
         structure = (*inner.stored_entries(structure), *inner.around())
     findings = (*_packing_findings(inner), *index.findings)
     return attrs.evolve(index, structure=structure, findings=findings)
