@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import attrs
@@ -29,6 +30,7 @@ _MOST_ROWS = 1 << 15
 """Rows of a batch: as many as its columns of one value are made for, once for all batches."""
 SIGNALS = TABLES["silver.signals"].schema
 _OF_SIGNAL = ("signal", "unit", "value", "raw_value", "text")
+_OF_FRAMES = ("sequence", "log_time_ns", "publish_time_ns", "source", "definition_hash")
 CAN_FRAMES = TABLES["silver.can_frames"].schema
 RAW_MESSAGES = TABLES["silver.raw_messages"].schema
 
@@ -80,11 +82,11 @@ class RowMaker:
             made.begin(part.source, part.definition_hash, part.sequence, part.log_time_ns)
             one = part.samples
             made.add(
-                part.name,
-                part.unit,
-                value=_values([one]),
+                [part.name],
+                [part.unit],
+                value=[_values([one])],
                 raw=None if one.raw is None else _raw_values([one]),
-                text=_texts([one]) if one.texts else None,
+                text=[_texts([one]) if one.texts else None],
             )
         return (*made.done(), self.signals(few, channel=channel)) if few else made.done()
 
@@ -101,14 +103,24 @@ class RowMaker:
                 continue
             made.begin(block.message.name, block.definition_hash, block.sequence, block.log_time_ns)
             numbers = pa.array(block.numbers.reshape(-1))
-            for at, signal in enumerate(block.signals):
-                value = numbers.slice(block.layout.value[at] * rows, rows)
-                raw = numbers.slice(block.layout.raw[at] * rows, rows)
-                text = None
-                if signal.choices:
-                    samples = [block.samples(at)]
-                    value, text = _values(samples), _texts(samples)
-                made.add(signal.name, signal.unit, value=value, raw=raw, text=text)
+            layout = block.layout
+            value: list[pa.DoubleArray] = []
+            text: list[pa.StringArray | None] = []
+            for first, count in layout.runs:
+                if layout.signals[first].choices:
+                    samples = [block.samples(first)]
+                    value.append(_values(samples))
+                    text.append(_texts(samples))
+                    continue
+                value.append(numbers.slice(layout.value[first] * rows, count * rows))
+                text += count * [None]
+            made.add(
+                layout.names,
+                layout.units,
+                value=value,
+                raw=numbers.slice(0, len(layout.signals) * rows),
+                text=text,
+            )
         return (*made.done(), self.signals(few, channel=channel)) if few else made.done()
 
     def signals(self, parts: Sequence[SignalPart], *, channel: Channel) -> pa.RecordBatch:
@@ -261,12 +273,22 @@ class _Batches:
         self._known: dict[tuple[str | None, int], list[pa.Array]] = {}
         self._signals = 0
         self._shared: dict[str, list[pa.Array]] = {}
+        self._begun: tuple[str, str, Int64Array, Int64Array] | None = None
+        self._of_channel = {
+            name: template.column(at)
+            for at, name in enumerate(template.schema.names)
+            if name not in (*_OF_SIGNAL, *_OF_FRAMES)
+        }
 
     def begin(
         self, source: str, definition_hash: str, sequence: Int64Array, log_time_ns: Int64Array
     ) -> None:
         """The signals that follow are of this source and at these times."""
+        of_all = source, definition_hash, sequence, log_time_ns
+        if self._begun is not None and all(map(operator.is_, of_all, self._begun)):
+            return
         self._share()
+        self._begun = of_all
         self._rows = rows = len(log_time_ns)
         self._sizes = [min(_MOST_ROWS, rows - start) for start in range(0, rows, _MOST_ROWS)]
         times = pa.array(log_time_ns)
@@ -277,28 +299,36 @@ class _Batches:
             "source": self._words(source),
             "definition_hash": self._words(definition_hash or None),
         }
-        for at, name in enumerate(self._template.schema.names):
-            if name not in self._shared and name not in _OF_SIGNAL:
-                column = self._template.column(at)
-                self._shared[name] = [column.slice(0, size) for size in self._sizes]
+        for name, column in self._of_channel.items():
+            self._shared[name] = [column.slice(0, size) for size in self._sizes]
 
     def add(
         self,
-        name: str,
-        unit: str,
+        names: Sequence[str],
+        units: Sequence[str],
         *,
-        value: pa.DoubleArray,
+        value: Sequence[pa.DoubleArray],
         raw: pa.DoubleArray | None,
-        text: pa.StringArray | None,
+        text: Sequence[pa.StringArray | None],
     ) -> None:
-        """A signal; None where it has no raw values, or no texts."""
-        self._signals += 1
+        """Signals of one beginning.
+
+        Args:
+            names: Of the signals.
+            units: Of each, empty for none.
+            value: Values of all of them one behind the other, in any pieces.
+            raw: Raw values of all of them, None where there are none.
+            text: Texts of each, None where it has none.
+        """
+        self._signals += len(names)
         pieces = self._pieces
-        pieces["signal"] += self._words(name)
-        pieces["unit"] += self._words(unit or None)
-        pieces["value"].append(value)
-        pieces["raw_value"] += self._nulls(pa.float64()) if raw is None else [raw]
-        pieces["text"] += self._words(None) if text is None else [text]
+        for name, unit in zip(names, units, strict=True):
+            pieces["signal"] += self._words(name)
+            pieces["unit"] += self._words(unit or None)
+        pieces["value"] += value
+        pieces["raw_value"] += len(names) * self._nulls(pa.float64()) if raw is None else [raw]
+        for one in text:
+            pieces["text"] += self._words(None) if one is None else [one]
 
     def done(self) -> tuple[pa.RecordBatch, ...]:
         """All batches."""

@@ -93,21 +93,22 @@ class _Layout:
     """Some signals of a message as fields of its payload.
 
     Attributes:
-        raw: Which output has the raw numbers of each.
-        value: Which has its physical values, the same where the two are equal.
-        last_byte: The last byte that any of them has.
+        value: Which output has the physical values of each; the first outputs have its raw numbers,
+            and where the two are equal both.
+        slots: Outputs of all of them.
+        runs: The first of the signals, and how many, whose values are one behind the other; one
+            with choices is alone.
+        names: Of the signals.
+        units: Of each, empty for none.
     """
 
     signals: tuple[SignalDefinition, ...]
     fields: Fields
-    raw: tuple[int, ...]
     value: tuple[int, ...]
-    last_byte: int
-
-    @property
-    def slots(self) -> int:
-        """Outputs of all of them."""
-        return max(self.value, default=-1) + 1
+    slots: int
+    runs: tuple[tuple[int, int], ...]
+    names: tuple[str, ...]
+    units: tuple[str, ...]
 
 
 @attrs.frozen(eq=False)
@@ -139,7 +140,7 @@ class SignalBlock:
     def samples(self, at: int) -> Samples:
         """Samples of one of the signals."""
         signal, count = self.signals[at], len(self.rows)
-        raw, value = self.numbers[self.layout.raw[at]], self.numbers[self.layout.value[at]]
+        raw, value = self.numbers[at], self.numbers[self.layout.value[at]]
         if not signal.choices:
             return Samples(value, always(count), no_text(count), (), raw)
         text = _choices_of(signal, raw, self)
@@ -394,8 +395,25 @@ def _layout(message: MessageDefinition, members: tuple[int, ...] | None) -> _Lay
         fields[at]["raw_slot"], fields[at]["value_slot"] = at, free if has_rule else -1
         values.append(free if has_rule else at)
         free += has_rule
-    last = max((signal.last_byte for signal in chosen), default=-1)
-    return _Layout(chosen, fields, tuple(range(len(chosen))), tuple(values), last)
+    return _Layout(
+        signals=chosen,
+        fields=fields,
+        value=tuple(values),
+        slots=free,
+        runs=tuple(_runs(chosen, values)),
+        names=tuple(signal.name for signal in chosen),
+        units=tuple(signal.unit for signal in chosen),
+    )
+
+
+def _runs(signals: Sequence[SignalDefinition], values: Sequence[int]) -> Iterator[tuple[int, int]]:
+    first = 0
+    for at in range(1, len(signals) + 1):
+        is_last = at == len(signals)
+        has_choices = not is_last and (signals[at].choices or signals[at - 1].choices)
+        if is_last or has_choices or values[at] != values[at - 1] + 1:
+            yield first, at - first
+            first = at
 
 
 def _fields(signals: Sequence[SignalDefinition]) -> Fields:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from contracts.recording import Int64Array, UInt8Array
 from udfs.decode.arena import new_array, new_bytes
+from udfs.decode.constants import constant_column
 from udfs.encodings.fields import Fields
 from udfs.encodings.samples import Mask
 from udfs.native.library import address_of, library
@@ -273,6 +274,9 @@ def payload_column(frames: CanFrames) -> pa.BinaryArray:
 def direction_column(sent: Int64Array) -> pa.StringArray:
     """`Tx` where positive, `Rx` where 0, null where negative."""
     rows = len(sent)
+    if rows and sent.min() == sent.max():
+        word = None if sent[0] < 0 else "Tx" if sent[0] else "Rx"
+        return constant_column(word, pa.string(), rows)
     offsets, letters = np.empty(rows + 1, np.int32), np.empty(2 * rows + 2, np.uint8)
     _kernels().join_directions(address_of(sent), rows, address_of(offsets), address_of(letters))
     bits = np.empty(-(-rows // 8), np.uint8)

@@ -6,6 +6,7 @@
 #define EXTENDED_BIT 32
 #define BUS_BIT 40
 #define FIRST_SLOTS 1024
+#define SORTED_AT_ONCE 1024
 #define NO_CODE UINT32_MAX
 
 typedef struct {
@@ -83,21 +84,47 @@ static inline void copy_payload(const uint8_t *arena, int64_t size, int64_t star
     memset(out + there, 0, (size_t)(width - there));
 }
 
+/* Where frames of a block go: their numbers, and their places among those that are wanted. */
+typedef struct {
+    int64_t frames[SORTED_AT_ONCE];
+    int64_t places[SORTED_AT_ONCE];
+    int64_t count;
+} Sorted;
+
+static void place_frames(const uint32_t *codes, int64_t start, int64_t rows, int64_t *cursors,
+                         Sorted *sorted) {
+    int64_t count = 0;
+    for (int64_t i = start; i < start + rows; i++) {
+        if (codes[i] == NO_CODE || cursors[codes[i]] < 0) continue;
+        sorted->frames[count] = i;
+        sorted->places[count++] = cursors[codes[i]]++;
+    }
+    sorted->count = count;
+}
+
+static void scatter(const int64_t *column, const Sorted *sorted, int64_t *out) {
+    for (int64_t i = 0; i < sorted->count; i++) out[sorted->places[i]] = column[sorted->frames[i]];
+}
+
 /* Put frames in the order of their codes: `cursors` say where the frames of each code begin, -1
-   for a code whose frames are not wanted. */
+   for a code whose frames are not wanted. Block by block and in it column by column: all columns
+   of all codes at once are more places to write to than a processor keeps at hand. */
 void sort_frames(const uint32_t *codes, int64_t rows, int64_t *cursors, const int64_t *sequence,
                  const int64_t *log_time_ns, const int64_t *lengths, const int64_t *starts,
                  const uint8_t *arena, int64_t arena_size, int64_t width, int64_t *order,
                  int64_t *sequence_out, int64_t *time_out, int64_t *lengths_out,
                  uint8_t *payloads) {
-    for (int64_t i = 0; i < rows; i++) {
-        if (codes[i] == NO_CODE || cursors[codes[i]] < 0) continue;
-        int64_t at = cursors[codes[i]]++;
-        order[at] = i;
-        sequence_out[at] = sequence[i];
-        time_out[at] = log_time_ns[i];
-        lengths_out[at] = lengths[i];
-        copy_payload(arena, arena_size, starts[i], width, payloads + at * width);
+    Sorted sorted;
+    for (int64_t start = 0; start < rows; start += SORTED_AT_ONCE) {
+        int64_t some = rows - start < SORTED_AT_ONCE ? rows - start : SORTED_AT_ONCE;
+        place_frames(codes, start, some, cursors, &sorted);
+        for (int64_t i = 0; i < sorted.count; i++) order[sorted.places[i]] = sorted.frames[i];
+        scatter(sequence, &sorted, sequence_out);
+        scatter(log_time_ns, &sorted, time_out);
+        scatter(lengths, &sorted, lengths_out);
+        for (int64_t i = 0; i < sorted.count; i++)
+            copy_payload(arena, arena_size, starts[sorted.frames[i]], width,
+                         payloads + sorted.places[i] * width);
     }
 }
 

@@ -152,33 +152,41 @@ int64_t read_fields(const uint8_t *data, int64_t stride, int64_t width, int64_t 
     return 0;
 }
 
+static void whole_numbers(const uint8_t *data, int64_t stride, int64_t width, int64_t rows,
+                          const Field *field, int64_t *restrict out) {
+    int64_t span = field_span(field);
+    int is_signed = field->kind == FIELD_SIGNED && field->bit_count && field->bit_count < 64;
+    uint64_t sign = is_signed ? UINT64_C(1) << (field->bit_count - 1) : 0;
+    if (width < 8 || span > 8) {
+        for (int64_t row = 0; row < rows; row++)
+            out[row] = (int64_t)((field_bits(data + row * stride, field) ^ sign) - sign);
+        return;
+    }
+    int64_t begin = field->byte_offset < width - 8 ? field->byte_offset : width - 8;
+    int64_t below = 8 * (field->byte_offset - begin);
+    if (field->is_big_endian) below = 8 * (begin + 8 - field->byte_offset - span);
+    below = (below + field->bit_offset) & 63;
+    uint64_t mask = mask_of(field->bit_count);
+    const uint8_t *first = data + begin;
+    for (int64_t row = 0; row < rows; row++) {
+        uint64_t word = word_at(first + row * stride, field->is_big_endian);
+        out[row] = (int64_t)(((word >> below & mask) ^ sign) - sign);
+    }
+}
+
 /* Read fields as whole numbers, each into `rows` of the outputs; 64 bits without a sign wrap.
    0, or which field (from 1) is not in the rows or is a float. */
 int64_t read_integers(const uint8_t *data, int64_t stride, int64_t width, int64_t rows,
                       const Field *fields, int64_t count, int64_t *out) {
     for (int64_t i = 0; i < count; i++)
         if (!field_fits(fields + i, width) || fields[i].kind == FIELD_FLOAT) return i + 1;
-    for (int64_t i = 0; i < count; i++) {
-        const Field *field = fields + i;
-        int64_t *restrict whole = out + i * rows;
-        int64_t span = field_span(field);
-        int is_signed = field->kind == FIELD_SIGNED && field->bit_count && field->bit_count < 64;
-        uint64_t sign = is_signed ? UINT64_C(1) << (field->bit_count - 1) : 0;
-        if (width < 8 || span > 8) {
-            for (int64_t row = 0; row < rows; row++)
-                whole[row] = (int64_t)((field_bits(data + row * stride, field) ^ sign) - sign);
-            continue;
-        }
-        int64_t begin = field->byte_offset < width - 8 ? field->byte_offset : width - 8;
-        int64_t below = 8 * (field->byte_offset - begin);
-        if (field->is_big_endian) below = 8 * (begin + 8 - field->byte_offset - span);
-        below = (below + field->bit_offset) & 63;
-        uint64_t mask = mask_of(field->bit_count);
-        const uint8_t *first = data + begin;
-        for (int64_t row = 0; row < rows; row++) {
-            uint64_t word = word_at(first + row * stride, field->is_big_endian);
-            whole[row] = (int64_t)(((word >> below & mask) ^ sign) - sign);
-        }
+    int64_t step = BLOCK_BYTES / (width > 0 ? width : 1);
+    if (step < LEAST_ROWS) step = LEAST_ROWS;
+    for (int64_t start = 0; start < rows; start += step) {
+        int64_t some = rows - start < step ? rows - start : step;
+        for (int64_t i = 0; i < count; i++)
+            whole_numbers(data + start * stride, stride, width, some, fields + i,
+                          out + i * rows + start);
     }
     return 0;
 }
