@@ -174,6 +174,50 @@ def assert_equals_cantools(definition, database):
     assert compared or all(not message.signals for message in database.messages)
 
 
+MULTIPLEXED = (
+    HEAD
+    + """BO_ 100 Cascade: 8 ECU
+ SG_ Outer M : 7|4@0+ (1,0) [0|0] "" ECU
+ SG_ Always : 0|3@1- (0.5,1) [0|0] "V" ECU
+ SG_ Inner m0M : 11|4@0+ (1,0) [0|0] "" ECU
+ SG_ Deep m2 : 16|12@1- (0.25,0) [0|0] "A" ECU
+ SG_ Word m3 : 23|16@0+ (1,0) [0|0] "" ECU
+ SG_ Wide m1 : 8|52@1+ (2,-7) [0|0] "" ECU
+ SG_ Plain m5 : 31|9@0- (1,0) [0|0] "" ECU
+BO_ 101 Simple: 6 ECU
+ SG_ Kind M : 0|8@1+ (1,0) [0|0] "" ECU
+ SG_ First m7 : 8|16@1+ (0.1,0) [0|0] "" ECU
+ SG_ State m7 : 24|2@1+ (1,0) [0|0] "" ECU
+ SG_ Second m255 : 8|32@1- (1,3) [0|0] "" ECU
+
+VAL_ 101 State 0 "off" 1 "on" ;
+SG_MUL_VAL_ 100 Inner Outer 0-0, 4-6;
+SG_MUL_VAL_ 100 Deep Inner 2-4;
+SG_MUL_VAL_ 100 Word Inner 3-3, 9-15;
+SG_MUL_VAL_ 100 Wide Outer 1-2;
+SG_MUL_VAL_ 100 Plain Outer 5-8, 15-15;
+"""
+)
+
+
+def test_cascaded_multiplexers_and_ranges_of_values_equal_cantools():
+    """Signals below two multiplexers, with ranges of values, are there when cantools has them."""
+    database = cantools.database.load_string(MULTIPLEXED, "dbc", strict=False)
+    assert_equals_cantools(parse_dbc(MULTIPLEXED.encode()), database)
+
+
+def test_a_multiplexer_that_selects_nothing_leaves_the_signals_that_are_always_there():
+    """Of frames whose selectors have values that no signal names, only the rest is told."""
+    payloads = [
+        bytes([outer << 4, inner << 4 | inner, 0, 0, 0, 0, 0, 0])
+        for outer, inner in [(3, 0), (9, 2), (0, 1), (0, 8), (1, 0)]
+    ]
+    rows = [(100, False, payload, 1) for payload in payloads]
+    found = by_frame(decode_frames(frames_of(rows), {1: [parse_dbc(MULTIPLEXED.encode())]}))
+    more = [set(found[row]) - {"Outer", "Always"} for row in range(len(rows))]
+    assert more == [set(), set(), {"Inner"}, {"Inner"}, {"Wide"}]
+
+
 @st.composite
 def layouts(draw):
     """One signal anywhere in a message of up to 64 bytes: (DBC line, bytes of the message)."""

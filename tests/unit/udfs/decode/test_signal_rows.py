@@ -1,0 +1,94 @@
+"""Rows of signals made message by message against those made signal by signal."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from contracts.recording import Channel
+from udfs.decode.context import DecodeContext
+from udfs.decode.signal_rows import RowMaker, SignalPart
+from udfs.encodings.can import CanFrames, decode_frames
+from udfs.encodings.dbc import parse_dbc
+
+DEFINITION = b"""VERSION ""
+NS_ :
+BS_:
+BU_: ECU
+BO_ 1 Mixed: 8 ECU
+ SG_ Plain : 0|8@1+ (1,0) [0|0] "" ECU
+ SG_ Ruled : 8|8@1- (0.5,1) [0|0] "V" ECU
+ SG_ State : 16|2@1+ (1,0) [0|0] "" ECU
+ SG_ Named : 24|4@1+ (2,0) [0|0] "A" ECU
+ SG_ Bare : 32|8@1+ (1,0) [0|0] "A" ECU
+ SG_ Other : 47|8@0- (1,0) [0|0] "A" ECU
+ SG_ Last : 48|16@1+ (0.1,0) [0|0] "V" ECU
+BO_ 2 Even: 4 ECU
+ SG_ Even0 : 0|16@1+ (0.5,0) [0|0] "V" ECU
+ SG_ Even1 : 16|16@1+ (0.5,0) [0|0] "V" ECU
+BO_ 3 Empty: 8 ECU
+BO_ 4 Chosen: 8 ECU
+ SG_ Which M : 0|1@1+ (1,0) [0|0] "" ECU
+ SG_ Zero m0 : 8|8@1+ (3,0) [0|0] "" ECU
+ SG_ One m1 : 8|8@1- (1,0) [0|0] "" ECU
+
+VAL_ 1 State 0 "off" 1 "on" ;
+VAL_ 1 Named 3 "three" ;
+"""
+CHANNEL = Channel(0, "CAN1", "mdf4", 1)
+
+
+def random_frames(rows: int) -> CanFrames:
+    random = np.random.default_rng(rows)
+    none = np.zeros(rows, bool)
+    return CanFrames(
+        log_time_ns=np.arange(rows) * 1000,
+        sequence=np.arange(rows),
+        bus=np.ones(rows),
+        can_id=random.integers(1, 5, rows),
+        is_extended=none,
+        is_fd=none,
+        is_remote=none,
+        is_error=none,
+        dlc=np.full(rows, 8),
+        arena=np.frombuffer(random.bytes(8 * rows), np.uint8),
+        starts=np.arange(rows) * 8,
+        lengths=np.where(random.random(rows) < 0.01, 2, 8),
+        is_transmitted=np.zeros(rows),
+    )
+
+
+def sorted_rows(batches) -> pa.Table:
+    for batch in batches:
+        batch.validate(full=True)
+    table = pa.Table.from_batches(batches)
+    keys = [("signal", "ascending"), ("sequence", "ascending")]
+    return table.sort_by(keys).combine_chunks()
+
+
+@pytest.mark.parametrize("rows", [1000, 6000, 300_000])
+def test_messages_give_the_rows_that_their_signals_give(rows):
+    """Values, texts, units and times are the same, of few frames and of more than a batch takes."""
+    context = DecodeContext("0" * 64, date(2026, 1, 1))
+    decoded = decode_frames(random_frames(rows), {1: [parse_dbc(DEFINITION)]})
+    parts = [
+        SignalPart(
+            name=signal.name,
+            source=block.message.name,
+            unit=signal.unit,
+            definition_hash=block.definition_hash,
+            sequence=block.sequence,
+            log_time_ns=block.log_time_ns,
+            samples=block.samples(at),
+        )
+        for block in decoded.blocks
+        for at, signal in enumerate(block.signals)
+    ]
+    found = sorted_rows(RowMaker(context).block_batches(decoded.blocks, channel=CHANNEL))
+    assert found.equals(sorted_rows([RowMaker(context).signals(parts, channel=CHANNEL)]))
+    assert found.equals(sorted_rows(RowMaker(context).signal_batches(parts, channel=CHANNEL)))
+    assert found.num_rows == sum(len(part.log_time_ns) for part in parts)
+    assert set(found["signal"].to_pylist()) == {part.name for part in parts}
