@@ -273,7 +273,7 @@ def task_payloads(path: Path, lake: str) -> list[bytes]:
         batch_id="0" * 32,
         ingest_date=DAY,
         lake_uri=Path(lake).as_uri(),
-        schemas={name: schema for name, schema in tables if name not in SILVER_KINDS and schema},
+        schemas={name: [schema] for name, schema in tables if name not in SILVER_KINDS and schema},
         table_names={},
         definitions={},
     )

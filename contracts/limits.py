@@ -56,7 +56,7 @@ VALUE_SETS: Mapping[str, tuple[str, ...]] = {
 }
 """Closed sets by `layer.table.column`; null is a matter of `TableContract.required`."""
 
-UPLOAD_ALERTS = frozenset({"NAME_REUSE"})
+UPLOAD_ALERTS = frozenset({"NAME_REUSE", "SCHEMA_BREAK"})
 """Flags of an upload that a person should look at."""
 
 RANGES: Mapping[str, tuple[float | None, float | None]] = {

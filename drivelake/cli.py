@@ -24,6 +24,7 @@ from contracts.errors import (
     PlatformError,
     UnsupportedFormatError,
 )
+from contracts.limits import UPLOAD_ALERTS
 from drivelake import recording_commands
 from drivelake.environment import load_settings
 
@@ -259,7 +260,7 @@ def _troubles(uploads: list[dict[str, Any]]) -> Table:
         if row["state"] in STATE_WORDS:
             groups.setdefault((row["state"], row["reason_code"] or ""), []).append(row)
         for flag in row["flags"] or ():
-            if flag in ALERT_WORDS:
+            if flag in UPLOAD_ALERTS:
                 groups.setdefault(("ALERT", flag), []).append(row)
     table = Table("state", "reason", "objects", "for example", "which says")
     for (state, code), rows in groups.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -23,7 +23,7 @@ class Balance:
         bad: Messages in `bronze.bad_messages`.
         lost: Messages lost; None if unknown how many.
         reason_code: Of a PARTIAL one.
-        reason: The same in words.
+        reason: The same in words, and what flags are about that need words.
         fault_offset: Byte of its first loss, if known.
         flags: Findings that lost nothing, sorted.
     """
@@ -37,6 +37,13 @@ class Balance:
     reason: str = ""
     fault_offset: int | None = None
     flags: tuple[str, ...] = ()
+
+    def flagged(self, code: str, words: Sequence[str]) -> Balance:
+        """The same with a flag that lost nothing, and what it is about."""
+        if not words:
+            return self
+        told = _in_words(filter(None, [self.reason, f"{code}: {'; '.join(words)}"]))
+        return attrs.evolve(self, flags=tuple(sorted({*self.flags, code})), reason=told)
 
 
 def balance_of(index: RecordingIndex, counts: Counts) -> Balance:

@@ -47,29 +47,34 @@ def commit_parts(
 ) -> bool:
     """Make parts visible in one commit; False if this identity had committed before.
 
+    Columns that a rival gave the table meanwhile are null in the rows of these parts.
+
     Raises:
         PlatformError: PART_MISSING, a file that was written is not there any more.
         CommitFailedError: The storage or the log refused, and not because of a repeat.
     """
     table = open_table(settings, name)
-    if _is_done(table.transaction_version(app_id), version):
-        return False
-    try:
-        _check_files(settings, name, parts)
-        table.create_write_transaction(
-            [_add_action(part) for part in parts],
-            mode="append",
-            schema=table.schema(),
-            partition_by=[PARTITION_COLUMN],
-            commit_properties=CommitProperties(
-                app_transactions=[Transaction(app_id, version)], max_commit_retries=100
-            ),
-        )
-    except (CommitFailedError, PlatformError):
-        if _is_done(open_table(settings, name).transaction_version(app_id), version):
-            return False  # a rival that works on the same batch was quicker
-        raise
-    return True
+    while not _is_done(table.transaction_version(app_id), version):
+        try:
+            _check_files(settings, name, parts)
+            table.create_write_transaction(
+                [_add_action(part) for part in parts],
+                mode="append",
+                schema=table.schema(),
+                partition_by=[PARTITION_COLUMN],
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction(app_id, version)], max_commit_retries=100
+                ),
+            )
+        except (CommitFailedError, PlatformError) as error:
+            before, table = table, open_table(settings, name)
+            if _is_done(table.transaction_version(app_id), version):
+                return False  # a rival that works on the same batch was quicker
+            if isinstance(error, PlatformError) or table.schema() == before.schema():
+                raise
+        else:
+            return True
+    return False
 
 
 def remove_orphans(settings: Settings, name: str, *, ingest_date: dt.date, batch_id: str) -> int:

@@ -73,7 +73,8 @@ class IngestReport:
         messages_lost: Messages lost where the number is known.
         losses_unknown: Recordings that lost messages, unknown how many.
         alerts: Objects by what a person should look at: NAME_REUSE, other bytes under a name that
-            was taken before.
+            was taken before; SCHEMA_BREAK, messages whose definition the table of its name does
+            not take.
         batch_ids: Batches that were finished.
         seconds: Wall clock.
     """

@@ -236,6 +236,7 @@ class Batch:
                     plans[channel], table="raw_messages", status="QUARANTINED"
                 )
             names = tables.of_channels(index, plans)
+            balance = balance.flagged("SCHEMA_BREAK", tables.breaks_of(index, plans))
             taken.append(Taken(recording_id, row, index, plans, names, counts, balance))
         return taken, broken
 

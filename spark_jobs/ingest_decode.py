@@ -57,7 +57,7 @@ class DecodePlan:
         batch_id: Names the folders of the parts.
         ingest_date: The partition.
         lake_uri: Where the tables are.
-        schemas: Arrow schema by table (without `silver.`), kinds left out.
+        schemas: Arrow schemas by table (without `silver.`), kinds left out: one a definition.
         table_names: Table by schema hash.
         definitions: Bus definitions by binding.
     """
@@ -65,7 +65,7 @@ class DecodePlan:
     batch_id: str
     ingest_date: dt.date
     lake_uri: str
-    schemas: Mapping[str, pa.Schema]
+    schemas: Mapping[str, Sequence[pa.Schema]]
     table_names: Mapping[str, str]
     definitions: Mapping[str, bytes]
 
@@ -268,7 +268,10 @@ def payload_of(task: Sequence[tuple[Claimed, list[int] | None]], plan: DecodePla
             "batch_id": plan.batch_id,
             "ingest_date": plan.ingest_date.isoformat(),
             "lake_uri": plan.lake_uri,
-            "schemas": {name: _text(s.serialize()) for name, s in plan.schemas.items()},
+            "schemas": {
+                name: [_text(schema.serialize()) for schema in schemas]
+                for name, schemas in plan.schemas.items()
+            },
             "table_names": dict(plan.table_names),
             "definitions": {name: _text(data) for name, data in plan.definitions.items()},
             "splits": [
@@ -425,19 +428,27 @@ def _row(value: Any, context: Any) -> dict[str, Any]:
 
 
 class _Writers:
-    """The open parts of a task, one a table, with one limit on what they hold together."""
+    """The open parts of a task, with one limit on what they hold together.
+
+    One a table; of a message type one a set of columns: each part has the columns of its
+    definition, and to Delta those of the table that it lacks are null.
+    """
 
     def __init__(self, task: Mapping[str, Any], storage_options: Mapping[str, str]) -> None:
         self._task = task
         self._options = storage_options
-        self._open: dict[str, PartWriter] = {}
+        self._open: dict[tuple[str, int], PartWriter] = {}
+        self._schemas: dict[str, list[pa.Schema]] = {}
 
     def write(self, table: str, rows: pa.RecordBatch) -> None:
         if rows.num_rows == 0:
             return
-        if table not in self._open:
-            self._open[table] = self._new(table)
-        self._open[table].write(rows)
+        schemas = self._schemas_of(table)
+        fitting = (i for i, one in enumerate(schemas) if one.equals(rows.schema))
+        key = (table, next(fitting, 0))  # if none fits, the writer says what differs
+        if key not in self._open:
+            self._open[key] = self._new(table, schemas[key[1]])
+        self._open[key].write(rows)
         if sum(writer.held_bytes for writer in self._open.values()) > HELD_BYTES:
             max(self._open.values(), key=lambda writer: writer.held_bytes).flush()
 
@@ -449,22 +460,25 @@ class _Writers:
         for writer in self._open.values():
             writer.abort()
 
-    def _new(self, table: str) -> PartWriter:
+    def _new(self, table: str, schema: pa.Schema) -> PartWriter:
         return PartWriter(
             table,
             lake_uri=self._task["lake_uri"],
-            schema=self._schema(table),
+            schema=schema,
             ingest_date=dt.date.fromisoformat(self._task["ingest_date"]),
             batch_id=self._task["batch_id"],
             storage_options=self._options,
         )
 
-    def _schema(self, table: str) -> pa.Schema:
-        name = table.removeprefix("silver.")
-        if not table.startswith("silver.") or name in SILVER_KINDS:
-            return TABLES[table].schema
-        data = base64.b64decode(self._task["schemas"][name])
-        return pa.ipc.read_schema(pa.py_buffer(data))
+    def _schemas_of(self, table: str) -> list[pa.Schema]:
+        if table not in self._schemas:
+            name = table.removeprefix("silver.")
+            if not table.startswith("silver.") or name in SILVER_KINDS:
+                self._schemas[table] = [TABLES[table].schema]
+            else:
+                texts = [base64.b64decode(text) for text in self._task["schemas"][name]]
+                self._schemas[table] = [pa.ipc.read_schema(pa.py_buffer(text)) for text in texts]
+        return self._schemas[table]
 
 
 def _counts_of(value: Mapping[str, Any]) -> Counts:

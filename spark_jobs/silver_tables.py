@@ -11,9 +11,18 @@ from contracts.errors import SchemaMismatchError
 from contracts.ids import sha256_hex
 from contracts.recording import RecordingIndex
 from contracts.settings import Settings
-from contracts.tables import SILVER_KINDS
+from contracts.tables import SILVER_KINDS, TABLES
+from spark_jobs.delta import open_table
+from spark_jobs.evolution import change_of, differences
 from spark_jobs.ingest_index import ChannelPlan
-from spark_jobs.tables import create_table, message_contract, plain_schema, read_arrow
+from spark_jobs.tables import (
+    create_table,
+    message_contract,
+    plain_schema,
+    read_arrow,
+    stored_schema,
+    table_exists,
+)
 
 
 @attrs.define
@@ -22,13 +31,15 @@ class SilverTables:
 
     Attributes:
         names: Table by schema hash.
-        schemas: Arrow schema by table.
+        schemas: Arrow schemas of the definitions, by the table that takes them.
+        breaks: By schema hash, in words, why a definition has not the table of its name.
         before: Table by schema hash in earlier batches, as `bronze.schemas` has it.
     """
 
     before: Mapping[str, str | None] = attrs.field(factory=dict)
     names: dict[str, str] = attrs.field(factory=dict)
-    schemas: dict[str, pa.Schema] = attrs.field(factory=dict)
+    schemas: dict[str, tuple[pa.Schema, ...]] = attrs.field(factory=dict)
+    breaks: dict[str, str] = attrs.field(factory=dict)
 
     def place_all(
         self, settings: Settings, index: RecordingIndex, plans: Iterable[ChannelPlan]
@@ -48,8 +59,9 @@ class SilverTables:
     def place(self, settings: Settings, plan: ChannelPlan, schema_hash: str) -> None:
         """Find the table of a schema, or make it.
 
-        Two schemas of one name with other columns get tables of their own: the second one's name
-        ends in a hash of its columns.
+        Schemas of one name share a table as long as each only adds to the columns of the other.
+        One that changes a type, or has some columns less and others more, gets a table of its own
+        whose name ends in a hash of its columns.
 
         Args:
             settings: Where the lake is.
@@ -73,10 +85,36 @@ class SilverTables:
             except SchemaMismatchError:
                 continue
             self.names[schema_hash] = name
-            self.schemas[name] = plan.schema
+            others = self.schemas.get(name, ())
+            self.schemas[name] = (*(one for one in others if one != plan.schema), plan.schema)
+            if name != plan.table:
+                self._note_break(settings, name, plan, schema_hash)
             return
         what = f"no table takes the columns of {plan.table}"
         raise SchemaMismatchError(what, code="SCHEMA_BREAK")
+
+    def _note_break(
+        self, settings: Settings, name: str, plan: ChannelPlan, schema_hash: str
+    ) -> None:
+        """Say which columns keep a schema out of the table of its name, if any do."""
+        usual = f"silver.{plan.table}"
+        if plan.schema is None or usual in TABLES or not table_exists(settings, usual):
+            return
+        stored = stored_schema(open_table(settings, usual))
+        found = differences(stored, plain_schema(plan.schema))
+        if change_of(found) == "break":
+            columns = ", ".join(map(str, found))
+            self.breaks[schema_hash] = f"silver.{name} and not {usual}: {columns}"
+
+    def breaks_of(self, index: RecordingIndex, plans: Mapping[int, ChannelPlan]) -> list[str]:
+        """The breaks that rows of a recording show, sorted."""
+        hashes = {schema.id: schema.hash for schema in index.schemas}
+        used = [
+            hashes.get(channel.schema_id, "")
+            for channel in index.channels
+            if channel.message_count != 0 and plans[channel.id].table not in SILVER_KINDS
+        ]
+        return sorted({self.breaks[one] for one in used if one in self.breaks})
 
     def of_channels(
         self, index: RecordingIndex, plans: Mapping[int, ChannelPlan]

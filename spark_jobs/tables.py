@@ -24,6 +24,7 @@ from contracts.ids import canonical_json
 from contracts.settings import Settings
 from contracts.tables import LAYERS, TABLES, TableContract, table_uri
 from spark_jobs.delta import open_table, read_where
+from spark_jobs.evolution import change_of, differences
 from spark_jobs.parts import statistics_columns
 from spark_jobs.storage import filesystem_of, is_local, spark_location
 
@@ -62,27 +63,36 @@ def stored_schema(table: DeltaTable) -> pa.Schema:
 def create_table(settings: Settings, contract: TableContract) -> DeltaTable:
     """Make the Delta table if it is not there; of two that race, one makes it.
 
-    A table of the contracts that lacks columns which its contract has by now gets them; the rows
-    that are there have nulls in them.
+    A table that lacks columns of its contract gets them; the rows that are there have nulls in
+    them. The table of a message type may have more columns than a definition of the type.
 
     Raises:
         SchemaMismatchError: It is there with columns that do not fit the contract.
     """
     if not table_exists(settings, contract.name):
         _create(settings, contract)
-    table = open_table(settings, contract.name)
-    wanted, stored = plain_schema(contract.schema), stored_schema(table)
-    if wanted.equals(stored):
-        return table
-    added = [field for field in wanted if field.name not in stored.names]
-    if contract.name in TABLES and _by_name(stored) | _by_name(added) == _by_name(wanted):
-        if added:
-            _add_columns(table, [contract.schema.field(field.name) for field in added])
-        return open_table(settings, contract.name)
-    raise SchemaMismatchError(
-        f"{contract.name} has other columns than its contract: {_difference(wanted, stored)}",
-        uri=table_uri(settings.lake_uri, contract.name),
-    )
+    fitting = ("same",) if contract.name in TABLES else ("same", "narrower")
+    while True:
+        table = open_table(settings, contract.name)
+        found = differences(stored_schema(table), plain_schema(contract.schema))
+        change = change_of(found)
+        if change in fitting:
+            return table
+        if change != "additive":
+            raise SchemaMismatchError(
+                f"{contract.name} has other columns than its contract: "
+                f"{', '.join(map(str, found))}",
+                uri=table_uri(settings.lake_uri, contract.name),
+            )
+        grown = dict.fromkeys(difference.path[0] for difference in found)
+        fields = Schema.from_arrow(
+            pa.schema([contract.schema.field(name) for name in grown])
+        ).fields
+        try:
+            table.alter.add_columns(fields)  # to structs, the fields that they lack
+        except CommitFailedError:
+            if open_table(settings, contract.name).schema() == table.schema():
+                raise  # it was no rival who added columns
 
 
 def _create(settings: Settings, contract: TableContract) -> None:
@@ -106,20 +116,6 @@ def _create(settings: Settings, contract: TableContract) -> None:
         )
     except DeltaError:
         if not table_exists(settings, contract.name):
-            raise
-
-
-def _by_name(fields: Iterable[pa.Field]) -> dict[str, pa.DataType]:
-    return {field.name: field.type for field in fields}
-
-
-def _add_columns(table: DeltaTable, fields: Sequence[pa.Field]) -> None:
-    """Add columns, unless a rival was quicker."""
-    try:
-        table.alter.add_columns(Schema.from_arrow(pa.schema(fields)).fields)
-    except CommitFailedError:
-        table.update_incremental()
-        if not {field.name for field in fields} <= set(stored_schema(table).names):
             raise
 
 
@@ -427,14 +423,3 @@ def _claim_schema(spark: SparkSession, layer: str, lake: str) -> None:
 def _quoted(text: str) -> str:
     """Text for a SQL literal."""
     return text.replace("\\", "\\\\").replace("'", "\\'")
-
-
-def _difference(given: pa.Schema, wanted: pa.Schema) -> str:
-    columns = {field.name: str(field.type) for field in given}
-    stored = {field.name: str(field.type) for field in wanted}
-    differing = [
-        f"{name} ({columns.get(name, 'absent')}, in the table {stored.get(name, 'absent')})"
-        for name in {**columns, **stored}
-        if columns.get(name) != stored.get(name)
-    ]
-    return ", ".join(differing) or "their order"

@@ -15,9 +15,13 @@ import pytest
 from mcap.writer import CompressionType, Writer
 
 from contracts.errors import ContractViolation, PlatformError
+from contracts.tables import table_uri
+from drivelake.catalogue import troubled_uploads
+from drivelake.query import run_query
 from spark_jobs.balance import balance_of
 from spark_jobs.delta import open_table
 from spark_jobs.ingest import ingest, resume
+from spark_jobs.storage import spark_location
 from spark_jobs.tables import list_tables, read_arrow
 from tests.unit.udfs.decode.mcap_files import redefined
 from tests.unit.udfs.decode.recordings import cdr_number
@@ -27,6 +31,16 @@ DAY = dt.date(2026, 11, 20)
 REALS = {
     "definition": b"float64 number\n",
     "payload": lambda number: b"\0\1\0\0" + struct.pack("<d", number),
+}
+
+_INNER = b"=" * 80 + b"\nMSG: pkg/Inner\n"
+NARROW = {
+    "definition": b"int64 number\nInner inner\n" + _INNER + b"int64 x\n",
+    "payload": lambda i: b"\0\1\0\0" + struct.pack("<qq", i, i),
+}
+WIDE = {
+    "definition": b"float64 extra\nInner inner\nint64 number\n" + _INNER + b"int64 y\nint64 x\n",
+    "payload": lambda i: b"\0\1\0\0" + struct.pack("<dqqq", -i, i, i, i),
 }
 
 
@@ -299,11 +313,15 @@ def test_same_bytes_later_are_a_duplicate(spark, lake, landing, mcap_bytes):
 
 
 def test_two_definitions_of_one_name_get_tables_of_their_own(spark, lake, landing, mcap_bytes):
-    """Another definition under the same name never mixes with the first one's rows."""
+    """Another type of a column under the same name never mixes with the first one's rows.
+
+    Nothing is lost or refused, and each upload of the other definition says SCHEMA_BREAK with both
+    tables and the columns that differ.
+    """
     (landing / "a.mcap").write_bytes(mcap_bytes(messages=10))
-    take(spark, lake)
+    assert take(spark, lake).alerts == {}
     (landing / "b.mcap").write_bytes(mcap_bytes(messages=10, **REALS))
-    take(spark, lake)
+    assert take(spark, lake).alerts == {"SCHEMA_BREAK": 1}
     (second,) = [name for name in list_tables(lake) if name.startswith("silver.pkg_number_")]
     reals = read_arrow(lake, second, columns=["number"]).column(0).to_pylist()
     assert sorted(reals) == [float(i) for i in range(10)]
@@ -313,6 +331,62 @@ def test_two_definitions_of_one_name_get_tables_of_their_own(spark, lake, landin
     (landing / "c.mcap").write_bytes(mcap_bytes(first=50, messages=10, **REALS))
     assert take(spark, lake).outcomes == {"ACCEPTED": 1}
     assert read_arrow(lake, second).num_rows == 20
+    told = (
+        f"SCHEMA_BREAK: {second} and not silver.pkg_number: text (absent, in the table string), "
+        "number (double, in the table int64)"
+    )
+    assert {name: (row["flags"], row["reason"]) for name, row in uploads(lake).items()} == {
+        "a.mcap": ([], None),
+        "b.mcap": (["SCHEMA_BREAK"], told),
+        "c.mcap": (["SCHEMA_BREAK"], told),
+    }
+    flags = sorted(row["flags"] for row in read_arrow(lake, "bronze.recordings").to_pylist())
+    assert flags == [[], ["SCHEMA_BREAK"], ["SCHEMA_BREAK"]]
+    assert {row["reason"] for row in troubled_uploads(lake)} == {told}
+
+
+@pytest.mark.parametrize("arrival", ["narrow first", "wide first", "one batch", "race"])
+def test_fields_that_a_definition_gains_are_null_in_the_rows_that_lack_them(
+    spark, lake, landing, mcap_bytes, arrival
+):
+    """Definitions that only add fields share a table, in every engine, however they arrive.
+
+    One explicit change of the table's columns comes before the commit; each recording still names
+    its definition.
+    """
+    (landing / "narrow.mcap").write_bytes(mcap_bytes(messages=10, **NARROW))
+    (landing / "wide.mcap").write_bytes(mcap_bytes(first=10, messages=10, **WIDE))
+    files = [str(landing / f"{name}.mcap") for name in ("narrow", "wide")]
+    if arrival == "one batch":
+        reports = [take(spark, lake)]
+    elif arrival == "race":
+        with ThreadPoolExecutor(2) as pool:
+            reports = list(pool.map(lambda place: take(spark, lake, place), files))
+    else:
+        reports = [take(spark, lake, file) for file in files[:: 1 if "narrow" in arrival else -1]]
+    assert [report.alerts for report in reports] == [{}] * len(reports)
+    assert sum(report.messages_written for report in reports) == 20
+    wanted = [(i, {"x": i, "y": None}, None) for i in range(10)]
+    wanted += [(i, {"x": i, "y": i}, -float(i)) for i in range(10, 20)]
+    assert [name for name in list_tables(lake) if "pkg_number" in name] == ["silver.pkg_number"]
+    query = "SELECT number, inner, extra FROM silver.pkg_number ORDER BY number"
+    place = spark_location(table_uri(lake.lake_uri, "silver.pkg_number"))
+    for rows in (
+        run_query(lake, query, engine="duckdb"),
+        read_arrow(lake, "silver.pkg_number").sort_by("number"),
+        spark.read.format("delta").load(place).orderBy("number").toArrow(),
+    ):
+        found = [(row["number"], row["inner"], row["extra"]) for row in rows.to_pylist()]
+        assert found == wanted
+    nulls = spark.read.format("delta").load(place).where("extra IS NULL AND inner.y IS NULL")
+    assert nulls.count() == 10
+    kept = {row["schema_hash"]: row for row in read_arrow(lake, "bronze.schemas").to_pylist()}
+    assert {row["table_name"] for row in kept.values()} == {"silver.pkg_number"}
+    recordings = {row["recording_id"]: name for name, row in uploads(lake).items()}
+    for row in read_arrow(lake, "bronze.channels").to_pylist():
+        is_wide = recordings[row["recording_id"]] == "wide.mcap"
+        assert kept[row["schema_hash"]]["data"] == (WIDE if is_wide else NARROW)["definition"]
+    assert take(spark, lake).unchanged == 2
 
 
 def test_large_recording_in_many_tasks_gives_the_same_rows(

@@ -16,6 +16,7 @@ import pytest
 from contracts.errors import PlatformError, SchemaMismatchError
 from contracts.settings import settings_from
 from contracts.tables import TABLES, message_table_schema
+from drivelake.query import run_query
 from spark_jobs.commit import (
     app_id_of,
     commit_parts,
@@ -178,6 +179,86 @@ def test_table_with_other_columns_is_refused(lake):
     with pytest.raises(SchemaMismatchError, match=r"speed \(int64, in the table double\)"):
         create_table(lake, second)
     assert list_tables(lake) == [NAME, "silver.own"]
+
+
+def own_contract(**columns):
+    fields = [pa.field(name, kind) for name, kind in columns.items()]
+    return message_contract("own", message_table_schema(fields))
+
+
+def own_part(lake, batch_id, **columns):
+    """A part of `silver.own` with one row, whose columns are these alone."""
+    contract = own_contract(**{name: kind for name, (kind, _) in columns.items()})
+    row = {"recording_id": batch_id, "ingest_date": DAY}
+    row |= {name: value for name, (_, value) in columns.items()}
+    rows = pa.Table.from_pylist([row], schema=contract.schema)
+    return write_rows(lake, contract.name, rows, ingest_date=DAY, batch_id=batch_id)
+
+
+@pytest.mark.parametrize("lake", ["plain"], indirect=True)  # Polars takes no escaped paths
+def test_every_engine_reads_parts_of_older_and_narrower_definitions(lake):
+    """Columns and fields of structs that a part lacks are null, whichever definition came first."""
+    narrow, wide = (pa.struct([(name, pa.int64()) for name in names]) for names in ("x", "yx"))
+    old = {"a": (pa.int64(), 1), "n": (narrow, {"x": 1}), "l": (pa.list_(narrow), [{"x": 1}])}
+    new = {
+        "b": (pa.string(), "2"),
+        "l": (pa.list_(wide), [{"y": 3, "x": 2}]),
+        "n": (wide, {"y": 3, "x": 2}),
+        "a": (pa.int64(), 2),
+    }
+    for turn, columns in enumerate((old, new, old)):
+        create_table(lake, own_contract(**{name: kind for name, (kind, _) in columns.items()}))
+        part = own_part(lake, f"{turn}" * 64, **columns)
+        commit_parts(lake, "silver.own", [part], app_id=f"{turn}")
+    assert open_table(lake, "silver.own").version() == 4
+    nulled = (1, {"x": 1, "y": None}, [{"x": 1, "y": None}], None)
+    wanted = [nulled, (2, {"x": 2, "y": 3}, [{"x": 2, "y": 3}], "2"), nulled]
+    names = ["a", "n", "l", "b"]
+    root = str(lake.home / "lake/silver/own")
+    with duckdb.connect() as connection:
+        folder = Path(duckdb_extension_delta.__file__).parent
+        connection.load_extension(str(next(folder.rglob("delta.duckdb_extension"))))
+        scan = f"SELECT a, n, l, b FROM delta_scan('{root}') ORDER BY recording_id"
+        assert connection.sql(scan).fetchall() == wanted
+    query = "SELECT a, n, l, b FROM silver.own ORDER BY recording_id"
+    for rows in (
+        run_query(lake, query, engine="duckdb").to_pylist(),
+        pl.scan_delta(root).sort("recording_id").collect().to_dicts(),
+        read_arrow(lake, "silver.own").sort_by("recording_id").to_pylist(),
+    ):
+        assert [tuple(row[name] for name in names) for row in rows] == wanted
+    open_table(lake, "silver.own").delete("a = 2")
+    assert read_arrow(lake, "silver.own", columns=["b"]).column(0).to_pylist() == [None, None]
+
+
+def test_rivals_that_widen_a_table_lose_no_column(lake):
+    """Of definitions that race for a table each that is additive to it gets in; a break is told."""
+    create_table(lake, own_contract(a=pa.int64()))
+    grown = [own_contract(a=pa.int64(), **dict.fromkeys("bcd"[:n], pa.int64())) for n in (1, 2, 3)]
+    with ThreadPoolExecutor(6) as pool:
+        for job in [pool.submit(create_table, lake, contract) for contract in grown * 2]:
+            job.result()
+    stored = open_table(lake, "silver.own").schema().to_arrow()
+    assert {"a", "b", "c", "d"} <= set(pa.schema(stored).names)
+    with pytest.raises(SchemaMismatchError, match=r"e \(int64, in the table absent\)"):
+        create_table(lake, own_contract(a=pa.int64(), e=pa.int64()))
+
+
+def test_part_that_was_written_before_the_table_grew_is_committed(lake, monkeypatch):
+    """A rival that adds columns between the opening of a table and the commit stops no batch."""
+    create_table(lake, own_contract(a=pa.int64()))
+    part = own_part(lake, BATCH, a=(pa.int64(), 1))
+    stale = open_table(lake, "silver.own")
+    create_table(lake, own_contract(a=pa.int64(), b=pa.int64()))
+    answers = [stale]
+    monkeypatch.setattr(
+        "spark_jobs.commit.open_table",
+        lambda *place: answers.pop() if answers else open_table(*place),
+    )
+    assert commit_parts(lake, "silver.own", [part], app_id="x")
+    assert not commit_parts(lake, "silver.own", [part], app_id="x")
+    (row,) = read_arrow(lake, "silver.own", columns=["a", "b"]).to_pylist()
+    assert row == {"a": 1, "b": None}
 
 
 def test_contract_that_grew_adds_its_columns(lake):

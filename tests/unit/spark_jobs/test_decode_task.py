@@ -59,7 +59,7 @@ def run(tmp_path, found):
         batch_id="b" * 64,
         ingest_date=DAY,
         lake_uri=(tmp_path / "lake").as_uri(),
-        schemas={plan.table: plan.schema for item in found for plan in item.plans},
+        schemas={plan.table: [plan.schema] for item in found for plan in item.plans},
         table_names={},
         definitions={},
     )
