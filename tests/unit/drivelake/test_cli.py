@@ -377,7 +377,10 @@ def test_damaged_record_of_a_service_is_no_service(call, tmp_path):
 
 
 def test_status_reads_uploads_as_ingest_writes_them(call, tmp_path):
-    """Files that delta-rs merges hold string views, with which pyarrow compares no string."""
+    """Files that delta-rs merges hold string views, with which pyarrow compares no string.
+
+    An accepted upload with a flag that a person should look at is among the troubled, with words.
+    """
     home = tmp_path / "home"
     settings = settings_from({"DRIVELAKE_HOME": str(home)}, working_folder=tmp_path)
     uploads = create_table(settings, TABLES["bronze.uploads"])
@@ -385,6 +388,14 @@ def test_status_reads_uploads_as_ingest_writes_them(call, tmp_path):
     rows = [
         {**common, "uri": "a", "state": "QUARANTINED", "reason_code": "EMPTY", "sha256": "e3" * 32},
         {**common, "uri": "b", "state": "ACCEPTED", "sha256": "7f" * 32},
+        {
+            **common,
+            "uri": "c",
+            "state": "ACCEPTED",
+            "sha256": "8a" * 32,
+            "flags": ["SCHEMA_BREAK"],
+            "reason": "SCHEMA_BREAK: silver.a_1",
+        },
     ]
     merger = uploads.merge(
         pa.Table.from_pylist(rows, TABLES["bronze.uploads"].schema),
@@ -394,7 +405,10 @@ def test_status_reads_uploads_as_ingest_writes_them(call, tmp_path):
     )
     merger.when_not_matched_insert_all().execute()
     told = json.loads(call("status", "--json").stdout)
-    assert [(one["state"], one["reason_code"]) for one in told["troubled"]] == [
-        ("QUARANTINED", "EMPTY")
-    ]
-    assert "EMPTY" in call("status").stdout
+    assert {(one["state"], one["reason_code"]) for one in told["troubled"]} == {
+        ("QUARANTINED", "EMPTY"),
+        ("ACCEPTED", None),
+    }
+    shown = call("status").stdout
+    for word in ("EMPTY", "ALERT", "SCHEMA_BREAK", "silver.a_1"):
+        assert word in shown
