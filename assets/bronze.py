@@ -44,7 +44,7 @@ _SPECS = [
         OTHER_MESSAGES,
         deps=[name.split(".") for name in _INDEX],
         description="The tables of the message types that are of no common kind: one for each, "
-        "with the columns of its own definition.",
+        "with the columns of its definitions.",
         group_name="silver/messages",
         kinds={"spark", "deltalake"},
         owners=[TABLES["silver.raw_messages"].owner],

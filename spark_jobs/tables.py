@@ -64,27 +64,29 @@ def create_table(settings: Settings, contract: TableContract) -> DeltaTable:
     """Make the Delta table if it is not there; of two that race, one makes it.
 
     A table that lacks columns of its contract gets them; the rows that are there have nulls in
-    them. The table of a message type may have more columns than a definition of the type.
+    them. The table of a message type may have more columns than a definition of the type, and its
+    structs may get fields; those of a contract, whose rows go by position in Spark, may not.
 
     Raises:
         SchemaMismatchError: It is there with columns that do not fit the contract.
     """
     if not table_exists(settings, contract.name):
         _create(settings, contract)
-    fitting = ("same",) if contract.name in TABLES else ("same", "narrower")
+    is_contract = contract.name in TABLES
+    fitting = ("same",) if is_contract else ("same", "narrower")
     while True:
         table = open_table(settings, contract.name)
         found = differences(stored_schema(table), plain_schema(contract.schema))
         change = change_of(found)
         if change in fitting:
             return table
-        if change != "additive":
+        grown = dict.fromkeys(difference.path[0] for difference in found)
+        if change != "additive" or (is_contract and any(len(one.path) > 1 for one in found)):
             raise SchemaMismatchError(
                 f"{contract.name} has other columns than its contract: "
                 f"{', '.join(map(str, found))}",
                 uri=table_uri(settings.lake_uri, contract.name),
             )
-        grown = dict.fromkeys(difference.path[0] for difference in found)
         fields = Schema.from_arrow(
             pa.schema([contract.schema.field(name) for name in grown])
         ).fields

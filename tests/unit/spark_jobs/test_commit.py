@@ -262,7 +262,7 @@ def test_part_that_was_written_before_the_table_grew_is_committed(lake, monkeypa
 
 
 def test_contract_that_grew_adds_its_columns(lake):
-    """Columns that a contract gained come with nulls; a changed type is refused."""
+    """Columns that a contract gained come with nulls; a changed type or struct is refused."""
     contract = TABLES["bronze.schemas"]
     kept = [field for field in contract.schema if field.name != "table_name"]
     old = attrs.evolve(contract, schema=pa.schema(kept))
@@ -279,6 +279,12 @@ def test_contract_that_grew_adds_its_columns(lake):
     other = [field.with_type(pa.binary()) if field.name == "name" else field for field in kept]
     with pytest.raises(SchemaMismatchError, match="name"):
         create_table(lake, attrs.evolve(contract, schema=pa.schema(other)))
+    chunks = TABLES["bronze.chunks"]
+    counts = pa.field("channel_counts", pa.list_(pa.struct([("channel_id", pa.int32())])))
+    place = chunks.schema.get_field_index("channel_counts")
+    create_table(lake, attrs.evolve(chunks, schema=chunks.schema.set(place, counts)))
+    with pytest.raises(SchemaMismatchError, match=r"channel_counts\.element\.message_count"):
+        create_table(lake, chunks)
 
 
 def test_insert_new_keeps_what_is_there(lake):
