@@ -14,7 +14,7 @@ _ERROR_LINE = re.compile(
 
 
 def last_error(log: Path, *, since: int = 0) -> str:
-    """The last error of Java or Python that a log tells, else its last line.
+    """The last error of Java or Python that a log tells, else its last line; without a full stop.
 
     Args:
         log: Of one start after the other.
@@ -25,4 +25,4 @@ def last_error(log: Path, *, since: int = 0) -> str:
         text = file.read().decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [found[1] for line in lines if (found := _ERROR_LINE.fullmatch(line))]
-    return (told or lines or ["its log is empty"])[-1][:_MOST_CHARACTERS]
+    return (told or lines or ["its log is empty"])[-1][:_MOST_CHARACTERS].rstrip(".")

@@ -8,7 +8,7 @@ JAVA = """\
 26/11/28 01:00:00 ERROR HiveThriftServer2: Error starting
 java.lang.IllegalStateException: outer
 \tat org.apache.spark.Server.start(Server.scala:1)
-Caused by: java.net.BindException: Permission denied
+Caused by: java.net.BindException: Permission denied.
 \t... 12 more
 26/11/28 01:00:01 INFO ShutdownHookManager: Shutdown hook called
 """
