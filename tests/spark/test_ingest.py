@@ -35,11 +35,11 @@ REALS = {
 
 _INNER = b"=" * 80 + b"\nMSG: pkg/Inner\n"
 NARROW = {
-    "definition": b"int64 number\nInner inner\n" + _INNER + b"int64 x\n",
+    "definition": b"int64 number\nInner nested\n" + _INNER + b"int64 x\n",
     "payload": lambda i: b"\0\1\0\0" + struct.pack("<qq", i, i),
 }
 WIDE = {
-    "definition": b"float64 extra\nInner inner\nint64 number\n" + _INNER + b"int64 y\nint64 x\n",
+    "definition": b"float64 extra\nInner nested\nint64 number\n" + _INNER + b"int64 y\nint64 x\n",
     "payload": lambda i: b"\0\1\0\0" + struct.pack("<dqqq", -i, i, i, i),
 }
 
@@ -332,8 +332,8 @@ def test_two_definitions_of_one_name_get_tables_of_their_own(spark, lake, landin
     assert take(spark, lake).outcomes == {"ACCEPTED": 1}
     assert read_arrow(lake, second).num_rows == 20
     told = (
-        f"SCHEMA_BREAK: {second} and not silver.pkg_number: text (absent, in the table string), "
-        "number (double, in the table int64)"
+        f"SCHEMA_BREAK: {second} and not silver.pkg_number: number (double, in the table int64), "
+        "text (absent, in the table string)"
     )
     assert {name: (row["flags"], row["reason"]) for name, row in uploads(lake).items()} == {
         "a.mcap": ([], None),
@@ -365,20 +365,19 @@ def test_fields_that_a_definition_gains_are_null_in_the_rows_that_lack_them(
     else:
         reports = [take(spark, lake, file) for file in files[:: 1 if "narrow" in arrival else -1]]
     assert [report.alerts for report in reports] == [{}] * len(reports)
-    assert sum(report.messages_written for report in reports) == 20
     wanted = [(i, {"x": i, "y": None}, None) for i in range(10)]
     wanted += [(i, {"x": i, "y": i}, -float(i)) for i in range(10, 20)]
     assert [name for name in list_tables(lake) if "pkg_number" in name] == ["silver.pkg_number"]
-    query = "SELECT number, inner, extra FROM silver.pkg_number ORDER BY number"
+    query = "SELECT number, nested, extra FROM silver.pkg_number ORDER BY number"
     place = spark_location(table_uri(lake.lake_uri, "silver.pkg_number"))
     for rows in (
         run_query(lake, query, engine="duckdb"),
         read_arrow(lake, "silver.pkg_number").sort_by("number"),
         spark.read.format("delta").load(place).orderBy("number").toArrow(),
     ):
-        found = [(row["number"], row["inner"], row["extra"]) for row in rows.to_pylist()]
+        found = [(row["number"], row["nested"], row["extra"]) for row in rows.to_pylist()]
         assert found == wanted
-    nulls = spark.read.format("delta").load(place).where("extra IS NULL AND inner.y IS NULL")
+    nulls = spark.read.format("delta").load(place).where("extra IS NULL AND nested.y IS NULL")
     assert nulls.count() == 10
     kept = {row["schema_hash"]: row for row in read_arrow(lake, "bronze.schemas").to_pylist()}
     assert {row["table_name"] for row in kept.values()} == {"silver.pkg_number"}
