@@ -98,8 +98,9 @@ def test_counts_equal_the_manifest(counts, samples):
             continue
         found = counts[(samples / path[1]).as_uri()]
         topics = _json_behind(line, '"topics":')
-        if isinstance(topics, dict):
-            assert found == +Counter(topics), path[1]
+        if isinstance(topics, dict):  # those of databases have their types behind them
+            named = Counter({topic.partition(" [")[0]: n for topic, n in topics.items()})
+            assert found == +named, path[1]
         records = _json_behind(line, '"samples":')
         if records is not None:
             each = records.values() if isinstance(records, dict) else records
