@@ -176,6 +176,8 @@ def _column_names(kind: Descriptor) -> dict[str, str]:
 
 def _column(field: FieldDescriptor, parents: Sequence[str]) -> tuple[pa.DataType, Convert]:
     if is_map(field):
+        if not field.is_repeated:
+            raise UnsupportedFormatError(f"{field.full_name} is a map that is not repeated")
         return _map(field.message_type, parents)
     kind, convert = _single(field, parents)
     if field.is_repeated:
@@ -199,8 +201,8 @@ def _single(field: FieldDescriptor, parents: Sequence[str]) -> tuple[pa.DataType
 
 
 def _map(entry: Descriptor, parents: Sequence[str]) -> tuple[pa.DataType, Convert]:
-    if not {"key", "value"} <= set(entry.fields_by_name):
-        raise UnsupportedFormatError(f"{entry.full_name} is a map without key or value")
+    if set(entry.fields_by_name) != {"key", "value"}:
+        raise UnsupportedFormatError(f"{entry.full_name} is no map of keys and values")
     key, to_key = _single(entry.fields_by_name["key"], parents)
     value, convert = _single(entry.fields_by_name["value"], parents)
 

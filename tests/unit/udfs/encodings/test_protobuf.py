@@ -197,3 +197,18 @@ def test_a_map_without_values_has_no_decoder():
     entry.field[1].name = "valve"
     with pytest.raises(UnsupportedFormatError, match="map"):
         protobuf_decoder(schema_of("test.All", files.SerializeToString(), "protobuf"))
+
+
+@pytest.mark.parametrize("damage", ["label", "third_field"])
+def test_a_map_that_is_none_is_refused_and_not_compiled(damage):
+    """A definition whose map is not repeated, or has other fields than a key and a value."""
+    files = file_set()
+    message = files.file[0].message_type[0]
+    (entry,) = (one for one in message.nested_type if one.options.map_entry)
+    (field,) = (one for one in message.field if one.type_name.endswith(entry.name))
+    if damage == "label":
+        field.label = field.LABEL_OPTIONAL
+    else:
+        entry.field.add(name="other", number=3, type=field.TYPE_INT32, label=field.LABEL_OPTIONAL)
+    with pytest.raises(UnsupportedFormatError):
+        protobuf_decoder(schema_of("test.All", files.SerializeToString(), "protobuf"))
