@@ -69,7 +69,7 @@ def test_recordings_become_a_signed_binary(first):
 def test_a_second_demo_changes_nothing(call, first):
     """Run again: same versions of all tables, same bundle, told in the table that people read."""
     before = json.loads(call("tables", "--json").stdout)
-    done = call("demo", columns=400)
+    done = call("demo", columns=1000)
     assert done.returncode == 0, done.stderr[-4000:]
     assert json.loads(call("tables", "--json").stdout) == before
     uploads = ", ".join(f"{count} {state}" for state, count in first["uploads"].items())
