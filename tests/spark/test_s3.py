@@ -35,7 +35,7 @@ ENTRIES = 40
 @pytest.fixture(scope="module")
 def s3(object_storage, new_bucket):
     """Storage options of an S3 server with conditional writes that has the bucket `fleet`."""
-    new_bucket("fleet")
+    new_bucket("writers")
     return object_storage
 
 
@@ -46,8 +46,8 @@ def deployment(s3, new_deployment, tmp_path_factory):
     def make():
         return new_deployment(
             tmp_path_factory.mktemp("s3"),
-            lake_uri="s3://fleet/lake",
-            landing_uri="s3://fleet/landing",
+            lake_uri="s3://writers/lake",
+            landing_uri="s3://writers/landing",
             storage_options=s3,
         )
 
@@ -88,10 +88,10 @@ def test_ingest_from_s3_to_s3(first, s3, mcap_bytes):
     good = mcap_bytes(messages=100)
     objects = {"d/adas.mcap": good, "d/twin.mcap": good, "noise.bin": b"noise", "empty": b""}
     for name, data in objects.items():
-        put(s3, f"s3://fleet/landing/{name}", data)
+        put(s3, f"s3://writers/landing/{name}", data)
     found = discover([settings.landing_uri], storage_options=s3)
     assert [item.uri for item in found] == [
-        f"s3://fleet/landing/{name}" for name in sorted(objects)
+        f"s3://writers/landing/{name}" for name in sorted(objects)
     ]
     assert not any(item.pending for item in found)
 
@@ -123,11 +123,14 @@ def test_upload_in_several_steps_on_s3(s3, mcap_bytes):
             {"path": "a.mcap", "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
         ],
     }
-    put(s3, "s3://fleet/more/drive.json", json.dumps(manifest).encode())
-    (waiting,) = discover(["s3://fleet/more"], storage_options=s3)
+    put(s3, "s3://writers/more/drive.json", json.dumps(manifest).encode())
+    (waiting,) = discover(["s3://writers/more"], storage_options=s3)
     assert waiting.pending
-    put(s3, "s3://fleet/more/a.mcap", data)
-    assert [item.pending for item in discover(["s3://fleet/more/"], storage_options=s3)] == ["", ""]
+    put(s3, "s3://writers/more/a.mcap", data)
+    assert [item.pending for item in discover(["s3://writers/more/"], storage_options=s3)] == [
+        "",
+        "",
+    ]
 
 
 def racer(settings, s3, name, store, folder):
@@ -154,7 +157,7 @@ def racer(settings, s3, name, store, folder):
 
 def test_of_two_drivers_that_write_one_log_entry_one_wins(settings, s3):
     """In a race for each of many entries exactly one of two JVMs wins, and its bytes stay."""
-    store, folder = "drivelake.ConditionalPutLogStore", "s3://fleet/race"
+    store, folder = "drivelake.ConditionalPutLogStore", "s3://writers/race"
     names = ("left", "right")
     racers = [racer(settings, s3, name, store, folder) for name in names]
     try:
@@ -178,7 +181,7 @@ def test_of_two_drivers_that_write_one_log_entry_one_wins(settings, s3):
 
 def test_two_spark_drivers_and_a_third_writer_lose_nothing(first, deployment, s3):
     """Every append that was acknowledged is there, from two Spark servers and delta-rs at once."""
-    uri = "s3://fleet/shared/appends"
+    uri = "s3://writers/shared/appends"
     schema = pa.schema([("writer", pa.string()), ("number", pa.int64())])
     DeltaTable.create(uri, schema, storage_options=s3)
     _, spark = first

@@ -63,13 +63,13 @@ def _counted(source: Source, scan: Scan, unit: Unit) -> Unit:
 def check_statistics(source: Source, scan: Scan) -> None:
     """Compare what the file counts of itself with what was found, channel by channel.
 
-    Where they differ, every unit is counted by its content. What is missing then is the loss of
-    the damaged ranges, known together though not each alone.
+    Where they differ, or damage may hide that they do, every unit is counted by its content. What
+    is missing then is the loss of the damaged ranges, known together though not each alone.
     """
     claimed = scan.statistics
     if claimed is None:
         return
-    if _missing(scan, claimed) or not _agree(scan, claimed):
+    if _is_hidden(scan) or _missing(scan, claimed) or not _agree(scan, claimed):
         scan.units = [_counted(source, scan, unit) for unit in scan.units]
     missing = _missing(scan, claimed)
     unopened = [i for i, unit in enumerate(scan.units) if unit.message_count is None]
@@ -102,10 +102,15 @@ def _missing(scan: Scan, claimed: rec.Statistics) -> int:
     return claimed.message_count - found - refused
 
 
+def _is_hidden(scan: Scan) -> bool:
+    """Whether refused chunks or damaged ranges hide messages of some channel."""
+    return any(entry.messages_declared != 0 for entry in scan.ranges)
+
+
 def _agree(scan: Scan, claimed: rec.Statistics) -> bool:
     """Whether every channel has as many messages as the file counts for it."""
-    if any(entry.messages_declared != 0 for entry in scan.ranges):
-        return True  # refused chunks and damaged ranges hide messages of some channel
+    if _is_hidden(scan):
+        return True
     if any(unit.message_count != sum(unit.channel_counts.values()) for unit in scan.units):
         return True
     return messages_by_channel(scan.units) == {c: n for c, n in claimed.channel_counts.items() if n}

@@ -20,7 +20,7 @@ from udfs.decode import mcap_records as rec
 from udfs.decode.mcap_chunk import is_loose
 from udfs.decode.mcap_counts import check_statistics, inspect_units, without_loss
 from udfs.decode.mcap_scan import Scan
-from udfs.decode.mcap_summary import read_summary
+from udfs.decode.mcap_summary import read_moved_summary, read_summary
 from udfs.decode.mcap_walk import walk_data_section
 
 _DATA_OPS = {rec.OP_MESSAGE, rec.OP_CHUNK, rec.OP_MESSAGE_INDEX, rec.OP_ATTACHMENT}
@@ -45,6 +45,13 @@ def index_file(source: Source) -> RecordingIndex:
     footer_offset = _check_end(source, scan)
     if footer_offset is not None and footer_offset != at_end:
         summary = read_summary(source, footer_offset=footer_offset, findings=scan.findings)
+    if footer_offset is not None and scan.data_end is not None and summary is None:
+        summary = read_moved_summary(
+            source,
+            start=scan.data_end + rec.HEAD_BYTES + rec.DATA_END_BYTES,
+            footer_offset=footer_offset,
+            findings=scan.findings,
+        )
     inspect_units(source, scan, summary)
     if summary is not None:
         for schema in summary.schemas:

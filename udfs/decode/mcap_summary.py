@@ -14,6 +14,8 @@ from contracts.errors import DecodeError
 from contracts.recording import Channel, Finding, Schema, Source
 from udfs.decode import mcap_records as rec
 
+_DOUBTS = {"SUMMARY_CRC", "BAD_FOOTER"}
+
 
 @attrs.frozen
 class Summary:
@@ -46,12 +48,52 @@ def read_summary(source: Source, *, footer_offset: int, findings: list[Finding])
     if not len(rec.MAGIC) <= start <= footer_offset:
         findings.append(Finding("BAD_FOOTER", f"summary at byte {start}", footer_offset))
         return None
-    if footer.summary_crc:
-        # The CRC runs from the summary to the end of the footer's two offsets.
-        covered = source.read_at(start, footer_offset + rec.HEAD_BYTES + 16 - start)
-        if crc32(covered) != footer.summary_crc:
-            findings.append(Finding("SUMMARY_CRC", "the summary is damaged", start))
-            return None
+    if footer.summary_crc and not _crc_holds(source, start, footer_offset, footer.summary_crc):
+        findings.append(Finding("SUMMARY_CRC", "the summary is damaged", start))
+        return None
+    return _believed(source, start, footer_offset, findings)
+
+
+def read_moved_summary(
+    source: Source, *, start: int, footer_offset: int, findings: list[Finding]
+) -> Summary | None:
+    """Read a summary that is whole but stands where its footer does not say, if it is there.
+
+    Whole records in front of it are gone, or were added: the walk meets no damage, so only its
+    counts can tell what is missing. Puts SUMMARY_MOVED in place of the doubts about the place
+    that the footer names.
+
+    Args:
+        source: The file.
+        start: Where the data section ends.
+        footer_offset: Where the records behind it lead to the footer.
+        findings: Of the file.
+    """
+    footer = rec.parse_footer(rec.content_of(source, rec.head_at(source, footer_offset)))
+    moved = start - footer.summary_start
+    if not (footer.summary_start and footer.summary_crc and moved):
+        return None
+    if not _crc_holds(source, start, footer_offset, footer.summary_crc):
+        return None
+    findings[:] = [finding for finding in findings if finding.code not in _DOUBTS]
+    how = f"{-moved} bytes in front of it are gone" if moved < 0 else f"{moved} bytes were added"
+    what = f"the summary stands at byte {start}, not {footer.summary_start}: {how}"
+    findings.append(
+        Finding(
+            "SUMMARY_MOVED", what, start, loses=moved < 0, lost_messages=None if moved < 0 else 0
+        )
+    )
+    return _believed(source, start, footer_offset, findings)
+
+
+def _crc_holds(source: Source, start: int, footer_offset: int, crc: int) -> bool:
+    """Whether a CRC-32 is of the bytes from the summary to the end of the footer's two offsets."""
+    return bool(crc32(source.read_at(start, footer_offset + rec.HEAD_BYTES + 16 - start)) == crc)
+
+
+def _believed(
+    source: Source, start: int, footer_offset: int, findings: list[Finding]
+) -> Summary | None:
     try:
         return _parse_summary(source, start, footer_offset)
     except DecodeError as error:

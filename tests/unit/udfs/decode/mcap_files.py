@@ -39,11 +39,21 @@ def chunk_record(records: bytes, compression: str = "", data: bytes | None = Non
     return record(6, head + struct.pack("<Q", len(stored)) + stored)
 
 
-def file_of(*records: bytes, closed: bool = True) -> bytes:
+def file_of(
+    *records: bytes, closed: bool = True, statistics: dict[int, int] | None = None
+) -> bytes:
+    """A file of these records; statistics are messages by channel."""
     body = MAGIC + record(1, text("") + text("by hand")) + b"".join(records)
     if not closed:
         return body
-    return body + record(15, b"\0\0\0\0") + record(2, struct.pack("<QQI", 0, 0, 0)) + MAGIC
+    body += record(15, b"\0\0\0\0")
+    start = 0
+    if statistics:
+        counts = b"".join(struct.pack("<HQ", *one) for one in statistics.items())
+        numbers = struct.pack("<QHIIIIQQ", sum(statistics.values()), 1, 1, 0, 0, 1, 0, 1)
+        start = len(body)
+        body += record(11, numbers + struct.pack("<I", len(counts)) + counts)
+    return body + record(2, struct.pack("<QQI", start, 0, 0)) + MAGIC
 
 
 DEFINED = schema_record(1, "pkg/msg/Number", NUMBERS) + channel_record(1, 1, "/n")

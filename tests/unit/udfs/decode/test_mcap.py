@@ -677,6 +677,35 @@ def test_a_chunk_that_is_gone_without_a_trace_is_a_loss(summary):
     assert found.get("COUNT_MISMATCH") == (rows if summary else None)
 
 
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_summary_that_moved_counts_what_is_gone_in_front_of_it(statistics):
+    """Without a checksum of the data: whole chunks are cut out, footer and summary as they were.
+
+    The checksum of the summary holds where it stands: its statistics say how many are gone, and
+    where it has none, that something is.
+    """
+    data = mcap_bytes(enable_data_crcs=False, use_statistics=statistics)
+    chunk = index_recording(BytesSource(data)).units[2]
+    rows = len(account_of(data, units=[chunk]).rows)
+    cut = data[: chunk.offset] + data[chunk.offset + chunk.length :]
+    account = account_of(cut)
+    assert len(account.rows) == 1000 - rows
+    moved = next(one for one in account.index.findings if one.code == "SUMMARY_MOVED")
+    assert (moved.loses, moved.lost_messages) == ((False, 0) if statistics else (True, None))
+    assert account.lost == (rows if statistics else 0)  # by the ledger: no range holds it
+    assert account.codes == {"SUMMARY_MOVED"} | ({"COUNT_MISMATCH"} if statistics else set())
+
+
+def test_statistics_that_agree_by_chance_are_held_against_the_content():
+    """Damage hides an index, and another file's summary declares what the indexes add up to."""
+    index = record(7, struct.pack("<H", 1) + text(struct.pack("<QQ", 1004, 0)))
+    first = chunk_record(DEFINED + numbered(4))
+    second = chunk_record(numbered(4, start=4))
+    account = account_of(file_of(first, second, index, record(0x10, b"?"), statistics={1: 5}))
+    assert account.numbers == list(range(8))
+    assert account.codes == {"COUNT_MISMATCH", "UNKNOWN_RECORD"}
+
+
 def test_records_behind_the_end_of_the_data_section_are_a_loss():
     """A DataEnd in the middle of the data: what stands behind it is not read, and that is said."""
     end = record(15, bytes(4))
