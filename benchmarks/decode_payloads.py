@@ -71,8 +71,8 @@ def decoder_of(
 ) -> Callable[[], int]:
     """What decodes the payloads with drivelake and counts the rows."""
     from contracts.recording import MessageBatch, Schema
-    from udfs.decode.arena import PADDING_BYTES
     from udfs.encodings.registry import decoder_for
+    from udfs.memory.arena import PADDING_BYTES
 
     schema = Schema(1, name, encoding, definition, "0" * 64)
     decoder = decoder_for(message_encoding, schema)

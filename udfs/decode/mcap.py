@@ -25,7 +25,6 @@ from contracts.recording import (
     Unit,
 )
 from udfs.decode import mcap_records as rec
-from udfs.decode.arena import PADDING_BYTES, new_arena
 from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS, check_unit_size
 from udfs.decode.mcap_chunk import (
     ROW,
@@ -38,6 +37,7 @@ from udfs.decode.mcap_chunk import (
 from udfs.decode.mcap_index import index_file
 from udfs.decode.mcap_scan import is_conflict
 from udfs.decode.units import iter_unit_groups, rows_by_channel
+from udfs.memory.arena import PADDING_BYTES, new_arena
 
 _TIME_LIMIT = np.uint64(1 << 63)
 

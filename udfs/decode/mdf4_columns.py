@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import attrs
 import numpy as np
 
-from udfs.decode.arena import new_array
 from udfs.decode.mdf4_plan import Leaf
 from udfs.decode.mdf4_records import Records
 from udfs.decode.mdf4_types import CN_VIRTUAL, CN_VIRTUAL_MASTER, CN_VLSD, MdfChannel
 from udfs.decode.mdf4_values import element_place
 from udfs.encodings.fields import FIELD, FLOAT, SIGNED, UNSIGNED, Fields, read_fields
 from udfs.encodings.samples import Samples, always, no_text
+from udfs.memory.arena import new_array
 
 _EXACT_BITS = 53
 _PLAIN_RULES = (0, 1)

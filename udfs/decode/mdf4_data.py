@@ -25,9 +25,9 @@ from isal import isal_zlib
 
 from contracts.errors import DecodeError
 from contracts.recording import Finding, Source, UInt8Array
-from udfs.decode.arena import new_bytes
 from udfs.decode.limits import GROUP_BYTES, check_unit_size
 from udfs.decode.mdf4_blocks import Block, BlockReader
+from udfs.memory.arena import new_bytes
 from udfs.native.library import address_of, library
 
 _DZ = struct.Struct("<2sBBIQQ")

@@ -14,7 +14,7 @@ import numpy as np
 
 from contracts.errors import ResourceLimitError
 from contracts.recording import Int64Array, UInt8Array
-from udfs.decode.arena import new_bytes
+from udfs.memory.arena import new_bytes
 from udfs.native.library import Growing, address_of, library, taken
 
 VARIABLE = -1

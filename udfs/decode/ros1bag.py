@@ -21,10 +21,10 @@ from contracts.recording import (
     Unit,
 )
 from udfs.decode import ros1bag_records as rec
-from udfs.decode.arena import PADDING_BYTES, new_arena
 from udfs.decode.ros1bag_chunk import ChunkMessages, chunk_messages, load_chunk
 from udfs.decode.ros1bag_scan import scan_file
 from udfs.decode.units import iter_unit_groups, rows_by_channel, sequence_bases
+from udfs.memory.arena import PADDING_BYTES, new_arena
 
 
 def index_recording(source: Source) -> RecordingIndex:

@@ -23,8 +23,8 @@ import zstandard
 
 from contracts.errors import DecodeError
 from contracts.recording import Int64Array, UInt8Array
-from udfs.decode.arena import PADDING_BYTES, new_arena
 from udfs.decode.limits import check_unit_size
+from udfs.memory.arena import PADDING_BYTES, new_arena
 from udfs.native.library import Growing, address_of, library, taken
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"

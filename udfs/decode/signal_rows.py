@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from contracts.recording import Channel, Int64Array, UInt8Array
 from contracts.tables import TABLES
-from udfs.decode.constants import constant_column
 from udfs.decode.context import DecodeContext
 from udfs.encodings.can import CanFrames, SignalBlock
 from udfs.encodings.can_kernels import (
@@ -23,6 +22,7 @@ from udfs.encodings.can_kernels import (
 )
 from udfs.encodings.columns import gather_bytes
 from udfs.encodings.samples import Samples
+from udfs.memory.constants import constant_column
 
 _ALONE = 512
 _LEAST_ROWS = 4096

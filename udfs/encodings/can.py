@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from contracts.errors import UnsupportedFormatError
 from contracts.recording import Int64Array, UInt8Array
-from udfs.decode.arena import new_array
 from udfs.encodings import can_kernels
 from udfs.encodings.dbc import EXTENDED, BusDefinition, MessageDefinition, SignalDefinition
 from udfs.encodings.fields import (
@@ -28,6 +27,7 @@ from udfs.encodings.fields import (
     read_integers,
 )
 from udfs.encodings.samples import Mask, Samples, always, no_text
+from udfs.memory.arena import new_array
 
 MAX_DATA_BYTES = 64
 WORD_BYTES = 8

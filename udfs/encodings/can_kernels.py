@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from contracts.recording import Int64Array, UInt8Array
-from udfs.decode.arena import new_array, new_bytes
-from udfs.decode.constants import constant_column
 from udfs.encodings.fields import Fields
 from udfs.encodings.samples import Mask
+from udfs.memory.arena import new_array, new_bytes
+from udfs.memory.constants import constant_column
 from udfs.native.library import address_of, library
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.recording import Int64Array, UInt8Array
-from udfs.decode.arena import new_array
 from udfs.encodings.samples import Mask
+from udfs.memory.arena import new_array
 from udfs.native.library import address_of, library
 
 FIELD = np.dtype(

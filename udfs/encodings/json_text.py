@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import attrs
@@ -24,7 +25,7 @@ from udfs.encodings.json_program import (
     text_of,
     texts_program,
 )
-from udfs.encodings.payload import BadPayload, Decoded, merged
+from udfs.encodings.payload import BadPayload, Decoded, decoded_by, payload
 
 MORE = "_more"
 """Column of the properties that an object has and its schema doesn't name, as JSON text."""
@@ -50,12 +51,8 @@ class JsonDecoder:
 
     def decode(self, batch: MessageBatch) -> Decoded:
         """Decode every message; errors are BAD_JSON and SCHEMA_MISMATCH."""
-        columns, index = self.program.read(batch.arena, starts=batch.starts, lengths=batch.lengths)
-        rows = pa.RecordBatch.from_arrays(columns, schema=self.schema)
-        if len(index) == len(batch.starts):
-            return Decoded(rows, index)
-        left = np.delete(np.arange(len(batch.starts)), index)
-        return merged(Decoded(rows, index), self._one_by_one(batch, left))
+        slowly = partial(self._one_by_one, batch)
+        return decoded_by(self.program, batch, schema=self.schema, one_by_one=slowly)
 
     def _one_by_one(self, batch: MessageBatch, messages: Int64Array) -> Decoded:
         rows: list[dict[str, Any]] = []
@@ -85,12 +82,6 @@ class JsonDecoder:
 
 class _MismatchError(Exception):
     """A value is not what its JSON Schema says."""
-
-
-def payload(batch: MessageBatch, message: int) -> bytes:
-    """The payload of a message, copied."""
-    start = int(batch.starts[message])
-    return batch.arena[start : start + int(batch.lengths[message])].tobytes()
 
 
 def json_decoder(schema: Schema | None) -> JsonDecoder:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import attrs
 import numpy as np
 import pyarrow as pa
 
-from contracts.recording import Int64Array, MessageBatch
+from contracts.recording import Int64Array, MessageBatch, UInt8Array
 
 
 class BadPayload(NamedTuple):
@@ -32,6 +33,37 @@ class Decoded:
     rows: pa.RecordBatch
     index: Int64Array
     bad: tuple[BadPayload, ...] = ()
+
+
+class Program(Protocol):
+    """Compiled columns of a definition."""
+
+    def read(
+        self, arena: UInt8Array, *, starts: Int64Array, lengths: Int64Array
+    ) -> tuple[list[pa.Array], Int64Array]:
+        """Columns of the messages that it has nothing to tell of, and which those are."""
+        ...
+
+
+def decoded_by(
+    program: Program,
+    batch: MessageBatch,
+    *,
+    schema: pa.Schema,
+    one_by_one: Callable[[Int64Array], Decoded],
+) -> Decoded:
+    """Decode a batch with a program, and the messages that it leaves one by one."""
+    columns, index = program.read(batch.arena, starts=batch.starts, lengths=batch.lengths)
+    rows = Decoded(pa.RecordBatch.from_arrays(columns, schema=schema), index)
+    if len(index) == len(batch.starts):
+        return rows
+    return merged(rows, one_by_one(np.delete(np.arange(len(batch.starts)), index)))
+
+
+def payload(batch: MessageBatch, message: int) -> bytes:
+    """The payload of a message, copied."""
+    start = int(batch.starts[message])
+    return batch.arena[start : start + int(batch.lengths[message])].tobytes()
 
 
 def merged(some: Decoded, others: Decoded) -> Decoded:

@@ -21,8 +21,7 @@ from google.protobuf.message import DecodeError as ProtobufError
 from contracts.errors import UnsupportedFormatError
 from contracts.recording import Int64Array, MessageBatch, Schema
 from udfs.encodings.columns import EMPTY_FIELD, list_type
-from udfs.encodings.json_text import payload
-from udfs.encodings.payload import BadPayload, Decoded, merged
+from udfs.encodings.payload import BadPayload, Decoded, decoded_by, payload
 from udfs.encodings.protobuf_program import (
     ProtobufProgram,
     compiled,
@@ -74,12 +73,8 @@ class ProtobufDecoder:
 
     def decode(self, batch: MessageBatch) -> Decoded:
         """Decode every message; errors are BAD_PROTOBUF and TIME_OUT_OF_RANGE."""
-        columns, index = self.program.read(batch.arena, starts=batch.starts, lengths=batch.lengths)
-        rows = pa.RecordBatch.from_arrays(columns, schema=self.schema)
-        if len(index) == len(batch.starts):
-            return Decoded(rows, index)
-        left = np.delete(np.arange(len(batch.starts)), index)
-        return merged(Decoded(rows, index), self._one_by_one(batch, left))
+        slowly = functools.partial(self._one_by_one, batch)
+        return decoded_by(self.program, batch, schema=self.schema, one_by_one=slowly)
 
     def _one_by_one(self, batch: MessageBatch, messages: Int64Array) -> Decoded:
         """Parse messages that are damaged, or hold what only the parser reads."""

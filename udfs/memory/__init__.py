@@ -1,0 +1,1 @@
+"""Memory that the readers and decoders of a process hand to each other."""
