@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from udfs.decode import arena
+from udfs.memory import arena
 
 
 def test_a_block_is_given_out_again_when_no_array_looks_at_it(monkeypatch):
