@@ -18,6 +18,24 @@ from contracts.settings import Settings, settings_from
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share tests out to the workers: what needs the one Spark server together, else by file.
+
+    What takes longest begins first, so that small files fill what is left of a worker's time.
+    """
+
+    def group(item: pytest.Item) -> str:
+        return "spark" if "spark_server" in item.fixturenames else item.nodeid.split("::")[0]
+
+    def rank(item: pytest.Item) -> int:
+        return ["tests/e2e" in group(item), group(item) == "spark", True].index(True)
+
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=rank)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
 def free_port() -> int:
     """A port on 127.0.0.1 that nothing listens on now."""
     with socket.socket() as probe:
