@@ -62,7 +62,7 @@ def test_a_signal_ends_a_run_that_waits(job, instance, later, number):
     later(1.0, lambda: os.kill(os.getpid(), number))
     started = time.monotonic()
     result = execute_here(job, instance=instance, run_id=str(uuid.uuid4()))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert was_interrupted(result)
     assert not [e for e in result.all_events if e.event_type is dg.DagsterEventType.STEP_START]
     info = instance.event_log_storage.get_concurrency_info(POOL)

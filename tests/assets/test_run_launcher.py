@@ -69,7 +69,7 @@ def daemon(environment):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_for(condition, *, seconds=90.0):
+def wait_for(condition, *, seconds=240.0):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "not in time"

@@ -65,10 +65,10 @@ def left_of(settings):
 def test_a_demo_that_is_stopped_leaves_nothing(settings, start, tmp_path):
     """SIGTERM in the middle of a step: no Spark server, no run under way, no place in a pool."""
     said = tmp_path / "said"
-    with start("demo", "--drives", "3", "--seconds", "8") as demo:
+    with start("demo", "--drives", "3", "--seconds", "3") as demo:
         wait_for("a step", lambda: demo.poll() is not None or "✓ ingest" in said.read_text())
         demo.terminate()
-        assert demo.wait(timeout=60) == 143, said.read_text()
+        assert demo.wait(timeout=180) == 143, said.read_text()
     assert "run the same command again" in said.read_text()
     assert "Traceback" not in said.read_text()
     assert not left_of(settings)
@@ -88,7 +88,7 @@ def test_a_command_stopped_while_its_server_starts_ends_it(settings, start, tmp_
     with start("ingest", str(recordings)) as ingest:
         wait_for("the JVM", lambda: processes_of(settings, "spark"))
         ingest.send_signal(number)
-        assert ingest.wait(timeout=60) == code
+        assert ingest.wait(timeout=180) == code
     assert not left_of(settings)
 
 

@@ -55,7 +55,7 @@ def platform(tmp_path_factory, new_deployment):
     yield {"settings": settings, "call": call, "services": services, "drives": drives}
     family = [one for top in tops for one in (top, *top.children(recursive=True))]
     assert call("down").returncode == 0
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive, f"`drivelake down` left {alive}"
 
 
@@ -92,7 +92,7 @@ def run_of_upload(platform):
         runs = graphql(settings, RUNS)["runsOrError"]["results"]
         return next((run for run in runs if run["status"] in {"SUCCESS", "FAILURE"}), None)
 
-    return wait_for("the sensor's run", ended, seconds=300)
+    return wait_for("the sensor's run", ended, seconds=900)
 
 
 def test_every_service_answers_and_a_second_up_changes_nothing(platform):
