@@ -40,7 +40,7 @@ STORE = get_typestore(Stores.ROS2_HUMBLE)
 NUMBER = "std_msgs/msg/Int64"
 PACKERS = {
     "zstd": zstandard.ZstdCompressor(write_checksum=True).compress,
-    "gzip": gzip.compress,
+    "gzip": functools.partial(gzip.compress, mtime=0),
     "bzip2": functools.partial(bz2.compress, compresslevel=1),  # blocks of 100 kB
     "xz": lzma.compress,
     "lz4": lz4.frame.compress,
