@@ -21,7 +21,7 @@ down:  ## end all of it
 	@test ! -x $(BIN)/drivelake || $(BIN)/drivelake down
 
 test: setup  ## every test
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 check: setup  ## format, lint, types, import layers
 	@$(BIN)/ruff format --check .

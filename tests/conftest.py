@@ -18,22 +18,35 @@ from contracts.settings import Settings, settings_from
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def _place_of(nodeid: str) -> str:
+    """The tests on the one Spark server together, others by their file."""
+    file = nodeid.split("::", 1)[0]
+    on_the_server = file.startswith("tests/spark/") or file == "tests/e2e/test_kill.py"
+    return "tests/spark" if on_the_server else file
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share tests out to the workers: what needs the one Spark server together, else by file.
-
-    What takes longest begins first, so that small files fill what is left of a worker's time.
-    """
-
-    def group(item: pytest.Item) -> str:
-        return "spark" if "spark_server" in item.fixturenames else item.nodeid.split("::")[0]
+    """Among several workers the longest begin first: short ones fill what is left of the time."""
+    first = ("tests/e2e/", "tests/spark", "tests/assets/")
 
     def rank(item: pytest.Item) -> int:
-        return ["tests/e2e" in group(item), group(item) == "spark", True].index(True)
+        place = _place_of(item.nodeid)
+        return next((at for at, start in enumerate(first) if place.startswith(start)), len(first))
 
     if os.environ.get("PYTEST_XDIST_WORKER"):
         items.sort(key=rank)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """What shares fixtures that take long stays on one worker."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPlace(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _place_of(nodeid)
+
+    return ByPlace(config, log)
 
 
 def free_port() -> int:
