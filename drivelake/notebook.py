@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Time = int | str | dt.datetime
+    from udfs.decode.reading import Time
 
 
 def read(
@@ -53,7 +52,8 @@ def read(
             asked for is damaged.
         UnsupportedFormatError: No recording, or none that can be read here.
     """
-    from drivelake.recordings import read_batches, selection_of
+    from drivelake.recordings import read_batches
+    from udfs.decode.reading import selection_of
 
     selection = selection_of(topics=topics, start=start, end=end, tables=tables, signals=signals)
     return read_batches(

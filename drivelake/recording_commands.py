@@ -112,7 +112,7 @@ def convert(
     sweeps come along. Exit code 3 where something could not be taken.
     """
     from drivelake.recording_jobs import convert_recording, definitions_of
-    from drivelake.recordings import selection_of
+    from udfs.decode.reading import selection_of
 
     if to not in {"mcap", "parquet"}:
         raise typer.BadParameter(f"--to takes mcap, parquet; got '{to}'.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from contracts.errors import ContractViolation
 from contracts.recording import RecordingIndex
 from contracts.tables import LAYERS
 from drivelake.environment import load_settings
-from drivelake.notebook import Time
-from udfs.decode.reading import Account, iter_rows, time_ns_of
+from udfs.decode.reading import Account, iter_rows
 from udfs.decode.recording import index_recording, quick_index
 from udfs.decode.selection import Selection
 from udfs.decode.source import (
@@ -22,30 +21,6 @@ from udfs.decode.source import (
     OpenSource,
     open_source,
 )
-
-
-def selection_of(
-    *,
-    topics: str | Sequence[str] | None = None,
-    start: Time | None = None,
-    end: Time | None = None,
-    tables: str | Sequence[str] | None = None,
-    signals: str | Sequence[str] | None = None,
-) -> Selection:
-    """What is asked for, from what people write; ContractViolation USAGE for no time or no span."""
-    kinds = _listed(tables)
-    start_ns = None if start is None else time_ns_of(start)
-    end_ns = None if end is None else time_ns_of(end)
-    if start_ns is not None and end_ns is not None and end_ns <= start_ns:
-        what = f"The end {end} is not after the start {start}"
-        raise ContractViolation(what, code="USAGE", remedy="Name a later end; it is not included")
-    return Selection(
-        topics=_listed(topics),
-        start_ns=start_ns,
-        end_ns=end_ns,
-        tables=None if kinds is None else frozenset(k.removeprefix("silver.") for k in kinds),
-        signals=_listed(signals),
-    )
 
 
 def read_batches(
@@ -101,9 +76,3 @@ def open_recording(uri: str, *, read_ahead: int = READ_AHEAD_BYTES) -> OpenSourc
             remedy = f'`drivelake.table("{uri}")` reads a table of the lake'
         what = f"There is no recording at {uri}"
         raise ContractViolation(what, code="USAGE", remedy=remedy) from error
-
-
-def _listed(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    return (value,) if isinstance(value, str) else tuple(value)

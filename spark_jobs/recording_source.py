@@ -26,7 +26,14 @@ from spark_jobs.index_codec import pack_index, unpack_index
 from spark_jobs.readers import import_readers
 from spark_jobs.stage import pack
 from spark_jobs.storage import filesystem_of, uri_of
-from udfs.decode.reading import LAKE_COLUMNS, PAYLOAD, Account, has_pointers, iter_rows, time_ns_of
+from udfs.decode.reading import (
+    LAKE_COLUMNS,
+    PAYLOAD,
+    Account,
+    has_pointers,
+    iter_rows,
+    selection_of,
+)
 from udfs.decode.recording import quick_index, table_of_channel
 from udfs.decode.selection import Selection
 from udfs.decode.source import PART_READ_AHEAD_BYTES, open_source
@@ -58,21 +65,20 @@ class Options:
         """From `path`, `topics`, `start`, `end`, `kinds`, `signals`, `payloads` and `allowLoss`.
 
         Raises:
-            ContractViolation: USAGE, there is no path, or a time that is none.
+            ContractViolation: USAGE, no path, a time that is none, or a span that holds no time.
         """
         told = {key.lower(): value for key, value in options.items()}
         paths = json.loads(told["paths"]) if "paths" in told else [told.get("path", "")]
         if not all(paths):
             what = 'No path: spark.read.format("recording").load(path)'
             raise ContractViolation(what, code="USAGE")
-        kinds = _listed(told.get("kinds"))
         return cls(
             uris=tuple(uri_of(path) for path in paths),
-            selection=Selection(
+            selection=selection_of(
                 topics=_listed(told.get("topics")),
-                start_ns=time_ns_of(told["start"]) if "start" in told else None,
-                end_ns=time_ns_of(told["end"]) if "end" in told else None,
-                tables=frozenset(k.removeprefix("silver.") for k in kinds) if kinds else None,
+                start=told.get("start"),
+                end=told.get("end"),
+                tables=_listed(told.get("kinds")),
                 signals=_listed(told.get("signals")),
             ),
             payloads=told.get("payloads", "false").lower() == "true",

@@ -107,6 +107,12 @@ def test_what_is_not_there_is_said(spark, tmp_path):
         load(spark, tmp_path / "nothing.mcap").count()
 
 
+def test_a_span_without_time_is_refused(spark, recording):
+    """An end that is not after its start is an error, not an empty answer."""
+    with pytest.raises(PySparkException, match="The end 5 is not after the start 7"):
+        load(spark, recording, start="7", end="5").count()
+
+
 def test_from_s3(settings, object_storage, new_bucket, spark_server, recording):
     """A session reads from the storage that its deployment names."""
     new_bucket("adhoc").upload_file(str(recording), "adhoc", "a/drive.mcap")

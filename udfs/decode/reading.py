@@ -19,6 +19,8 @@ LAKE_COLUMNS = frozenset({"recording_id", "ingest_date"})
 """What a row says of its place in the lake."""
 POINTER_COLUMNS = ("unit_offset", "data_offset", "data_length")
 PAYLOAD = pa.field("data", pa.binary())
+Time = int | str | dt.datetime
+"""Nanoseconds since 1970, or a time in ISO 8601; one without a zone is UTC."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -138,7 +140,48 @@ def _with_payloads(source: Source, index: RecordingIndex, rows: pa.RecordBatch) 
     return rows.append_column(PAYLOAD, data)
 
 
-def time_ns_of(value: int | str | dt.datetime) -> int:
+def selection_of(
+    *,
+    topics: str | Sequence[str] | None = None,
+    start: Time | None = None,
+    end: Time | None = None,
+    tables: str | Sequence[str] | None = None,
+    signals: str | Sequence[str] | None = None,
+) -> Selection:
+    """What is asked for, from what people write.
+
+    Args:
+        topics: A name or pattern, or several; so are the signals.
+        start: First log time, inclusive.
+        end: End of the log times, exclusive.
+        tables: Silver tables, with or without `silver.`.
+        signals: See `topics`.
+
+    Raises:
+        ContractViolation: USAGE, a time that is none, or a span that holds no time.
+    """
+    kinds = _listed(tables)
+    start_ns = None if start is None else time_ns_of(start)
+    end_ns = None if end is None else time_ns_of(end)
+    if start_ns is not None and end_ns is not None and end_ns <= start_ns:
+        what = f"The end {end} is not after the start {start}"
+        raise ContractViolation(what, code="USAGE", remedy="Name a later end; it is not included")
+    return Selection(
+        topics=_listed(topics),
+        start_ns=start_ns,
+        end_ns=end_ns,
+        tables=None if kinds is None else frozenset(k.removeprefix("silver.") for k in kinds),
+        signals=_listed(signals),
+    )
+
+
+def _listed(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def time_ns_of(value: Time) -> int:
     """Nanoseconds since 1970 UTC of a time; one without a zone is UTC.
 
     Raises:
