@@ -65,7 +65,7 @@ def left_of(settings):
 def test_a_demo_that_is_stopped_leaves_nothing(settings, start, tmp_path):
     """SIGTERM in the middle of a step: no Spark server, no run under way, no place in a pool."""
     said = tmp_path / "said"
-    with start("demo", "--drives", "3", "--seconds", "3") as demo:
+    with start("demo", "--drives", "3", "--seconds", "8") as demo:
         wait_for("a step", lambda: demo.poll() is not None or "✓ ingest" in said.read_text())
         demo.terminate()
         assert demo.wait(timeout=180) == 143, said.read_text()
