@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 import attrs
 import psutil
@@ -60,9 +61,13 @@ def running(settings: Settings) -> dict[str, Service]:
 
 
 def start_spark(settings: Settings) -> Service:
-    """Start the Spark server, or find the one that runs."""
-    if "spark" in (alive := running(settings)):
-        return alive["spark"]
+    """Start the Spark server, or find the one that runs; it stays until `stop_platform`."""
+    with _alone(settings):
+        _lent(settings).unlink(missing_ok=True)
+        return running(settings).get("spark") or _start_spark(settings)
+
+
+def _start_spark(settings: Settings) -> Service:
     server = start_server(settings)
     return _keep(
         settings,
@@ -105,21 +110,66 @@ def stop_platform(settings: Settings) -> list[str]:
         if name in alive or left:
             ended.append(name)
         (settings.home / "run" / f"{name}.json").unlink(missing_ok=True)
+    _lent(settings).unlink(missing_ok=True)
     return ended
 
 
 @contextmanager
 def spark_at_hand(settings: Settings) -> Iterator[None]:
-    """A Spark server for the block: the one that runs, or one that ends with the block."""
-    if "spark" in running(settings) or not _is_embedded(settings):
+    """A Spark server for the block: the one that runs, or one that ends with the last such block.
+
+    Commands that run at once share it, whichever of them has started it; one that is killed counts
+    no more.
+    """
+    port = local_port(settings.spark_remote)
+    if port is None:  # on another machine
         yield
         return
-    service = start_spark(settings)
-    try:
-        yield
-    finally:
+    folder = settings.home / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "spark.users").open("w") as users:
+        with _alone(settings):
+            if "spark" not in running(settings) and not answers(port):
+                _start_spark(settings)
+                _lent(settings).touch()
+            fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            with _alone(settings):
+                if _lent(settings).exists() and _is_last(users):
+                    _stop_spark(settings)
+
+
+def _stop_spark(settings: Settings) -> None:
+    if (service := running(settings).get("spark")) is not None:
         stop_group(service.pid)
-        (settings.home / "run" / "spark.json").unlink(missing_ok=True)
+    (settings.home / "run" / "spark.json").unlink(missing_ok=True)
+    _lent(settings).unlink(missing_ok=True)
+
+
+def _lent(settings: Settings) -> Path:
+    """The mark of a server that ends with its last user."""
+    return settings.home / "run" / "spark.lent"
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """One process of this home at a time starts or ends the Spark server."""
+    folder = settings.home / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "spark.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file is closed, by a kill too
+        yield
+
+
+def _is_last(users: TextIO) -> bool:
+    """Whether no other process has a share of the lock."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -167,12 +217,6 @@ def service_environment(settings: Settings) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         **settings.storage_options,
     }
-
-
-def _is_embedded(settings: Settings) -> bool:
-    """Whether Spark is expected on this machine and nothing serves there yet."""
-    port = local_port(settings.spark_remote)
-    return port is not None and not answers(port)
 
 
 def _start(name: str, settings: Settings) -> Service:

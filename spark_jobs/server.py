@@ -25,7 +25,6 @@ from spark_jobs.service_log import last_error
 
 START_SECONDS = 180.0
 _REACH_SECONDS = 5.0
-_FEW_CORES = 2
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 _HIVE_SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 
@@ -50,14 +49,12 @@ def server_configuration(settings: Settings, *, memory: str = "3g") -> dict[str,
     ]
     scratch = spark_home / "tmp"
     derby = f"-Dderby.system.home={spark_home} -Dderby.stream.error.file={spark_home}/derby.log"
-    # On two cores G1's own threads take a quarter more of them than collecting in one.
-    collector = "-XX:+UseSerialGC" if (os.cpu_count() or 1) <= _FEW_CORES else "-XX:+UseG1GC"
     return {
         "spark.master": "local[*]",
         "spark.app.name": "drivelake",
         "spark.driver.memory": memory,
         "spark.driver.extraClassPath": ":".join(str(entry) for entry in class_path),
-        "spark.driver.extraJavaOptions": f"{derby} {collector} -Djava.io.tmpdir={scratch}",
+        "spark.driver.extraJavaOptions": f"{derby} -XX:+UseG1GC -Djava.io.tmpdir={scratch}",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",

@@ -92,6 +92,22 @@ def test_a_command_stopped_while_its_server_starts_ends_it(settings, start, tmp_
     assert not left_of(settings)
 
 
+def test_commands_at_once_share_a_server_and_the_last_ends_it(settings, start, tmp_path):
+    """Two commands on a fresh home start one server; it ends with the last, a killed one aside."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "noise").write_bytes(name.encode())
+    with (
+        start("ingest", str(tmp_path / "one")) as one,
+        start("ingest", str(tmp_path / "two")) as two,
+    ):
+        wait_for("the server", lambda: "spark" in running(settings))
+        one.kill()
+        assert two.wait(timeout=300) == 3, (tmp_path / "said").read_text()  # noise is a loss
+    assert (settings.home / "spark" / "server.log").read_text().count("start GRPC service") == 1
+    assert not left_of(settings)
+
+
 def test_down_ends_what_a_killed_leader_left(settings):
     """Kill -9 the leader of a service: `down` finds its children, and ends them."""
     service = start_service("dagster", settings)
