@@ -158,8 +158,15 @@ def _alone(settings: Settings) -> Iterator[None]:
     """One process of this home at a time starts or ends the Spark server."""
     folder = settings.home / "run"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "spark.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file is closed, by a kill too
+    with _locked(folder / "spark.lock"):
+        yield
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """One process at a time; the lock is given back when the file is closed, by a kill too."""
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
@@ -193,10 +200,8 @@ def make_storage(settings: Settings) -> None:
     from dagster import DagsterInstance
 
     home = dagster_home(settings)
-    with (home / "opening.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file is closed, by a kill too
-        with DagsterInstance.from_config(str(home)):
-            pass
+    with _locked(home / "opening.lock"), DagsterInstance.from_config(str(home)):
+        pass
 
 
 def service_environment(settings: Settings) -> dict[str, str]:
