@@ -47,6 +47,7 @@ _STATISTICS = struct.Struct("<QHIIIIQQ")
 _FOOTER = struct.Struct("<QQI")
 _ATTACHMENT = struct.Struct("<QQ")
 _MESSAGE_INDEX = struct.Struct("<BQHI")
+MESSAGE_INDEX_BYTES = _MESSAGE_INDEX.size
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -306,12 +307,12 @@ def iter_message_indexes(
 
     Stops before the first record that is no message index, or that does not add up.
     """
-    while offset + _MESSAGE_INDEX.size <= end:
+    while offset + MESSAGE_INDEX_BYTES <= end:
         op, length, channel, size = _MESSAGE_INDEX.unpack(
-            source.read_at(offset, _MESSAGE_INDEX.size)
+            source.read_at(offset, MESSAGE_INDEX_BYTES)
         )
         after = offset + HEAD_BYTES + length
-        first = offset + _MESSAGE_INDEX.size
+        first = offset + MESSAGE_INDEX_BYTES
         if op != OP_MESSAGE_INDEX or after > end or size % 16 or first + size > after:
             return
         yield after, channel, source.read_at(first, size)

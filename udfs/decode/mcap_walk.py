@@ -143,11 +143,16 @@ def _add_chunk(source: Source, scan: Scan, head: rec.Head) -> int:
     chunk = rec.chunk_head_at(source, head.offset)
     counts: dict[int, int] = {}
     end = head.end
+    counts_hold = True
     for after, channel, entries in rec.iter_message_indexes(source, head.end, end=source.size):
+        # a record longer than its entries may be one whose length of the entries has changed
+        counts_hold &= after - end == rec.MESSAGE_INDEX_BYTES + len(entries)
         if len(entries):
             counts[channel] = counts.get(channel, 0) + len(entries) // 16
         end = after
-    declared = sum(counts.values()) if end > head.end else None
+    if not counts_hold:
+        counts = {}
+    declared = sum(counts.values()) if counts_hold and end > head.end else None
     try:
         check_unit_size(chunk.data_length, declared=chunk.uncompressed_size, offset=head.offset)
         if chunk.compression not in COMPRESSIONS:

@@ -319,6 +319,21 @@ def test_6_a_damaged_chunk_is_dropped_as_a_unit(compression):
     assert len(account.codes) == 1
 
 
+@pytest.mark.parametrize("statistics", [True, False])
+def test_6_an_index_longer_than_its_entries_counts_for_nothing(statistics):
+    """Fault 6: a damaged chunk whose index lost a bit of its count: nobody knows, or all of it."""
+    data = mcap_bytes(use_statistics=statistics)
+    chunk = index_recording(BytesSource(data)).units[3]
+    index = next(one for one in offsets_of(data, 7) if one > chunk.offset)
+    assert struct.unpack_from("<I", data, index + 11)[0] > 32
+    data = changed(data, index + 11, struct.pack("<I", 32))
+    assert account_of(data).numbers == list(range(1000))
+    at = chunk.offset + 200
+    account = account_of(changed(data, at, bytes([data[at] ^ 0x10])))
+    assert len(account.numbers) == 1000 - chunk.message_count
+    assert account.lost == (chunk.message_count if statistics else None)
+
+
 def test_7_and_8_no_single_bit_flip_anywhere_goes_unnoticed():
     """Faults 6 to 8: any flipped bit leaves the rows unchanged or is reported; counts reconcile."""
     data = mcap_bytes(120, chunk_size=1024, enable_data_crcs=True)
