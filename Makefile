@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 BIN := .venv/bin
 .DEFAULT_GOAL := help
+# Container images set it; without compiled modules every process would compile a million lines anew.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup demo up down test check format lock bench docs clean
 
 help:  ## show this list

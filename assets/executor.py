@@ -1,7 +1,8 @@
 """Steps in the process of their run, one after the other, as Dagster's own executor has them.
 
 Dagster's turns round and round while a step waits for a place in its pool, on a core of its own,
-and hears no signal before it has one.
+and hears no signal before it has one. A signal whose exception native code has swallowed it does
+not hear at all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from dagster._core.execution.plan.instance_concurrency_context import InstanceCo
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.in_process import InProcessExecutor
+from dagster._utils.interrupts import _received_interrupt as received_interrupt
 from dagster._utils.interrupts import pop_captured_interrupt
+
+from assets.interrupts import heard_signals
 
 WAIT_SECONDS = 0.2
 
@@ -93,5 +97,8 @@ def execute_here(
 def _iter_steps(
     job_context: PlanExecutionContext, execution_plan: ExecutionPlan
 ) -> Iterator[dg.DagsterEvent]:
-    with _Claims(job_context.instance, job_context.dagster_run) as claims:
-        yield from inner_plan_execution_iterator(job_context, execution_plan, claims)
+    with heard_signals() as heard, _Claims(job_context.instance, job_context.dagster_run) as claims:
+        for event in inner_plan_execution_iterator(job_context, execution_plan, claims):
+            if heard():  # delivered once more, before the next line of a step
+                received_interrupt["received"] = True
+            yield event

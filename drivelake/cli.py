@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from typer._click.exceptions import ClickException  # Typer gives its base error no public name
 
+from assets.interrupts import heard_signals
 from contracts.errors import (
     ContractViolation,
     IntegrityError,
@@ -64,7 +64,6 @@ def main() -> None:
 
     Ctrl-C and SIGTERM end it in order, with what it started; exit code 130 and 143.
     """
-    signalled = 0
     with _interrupts() as signal_number:
         try:
             code = app(standalone_mode=False)
@@ -74,12 +73,16 @@ def main() -> None:
             code = USAGE
         except (typer.Abort, KeyboardInterrupt):
             code = INTERRUPTED
-        except (PlatformError, OSError) as error:
-            # a library that a signal stops may say so by an error of its own
-            code = INTERRUPTED if (signalled := signal_number()) else _failure(error)
+        except Exception as error:
+            if signal_number():  # a library that a signal stops may say so by an error of its own
+                code = INTERRUPTED
+            elif isinstance(error, (PlatformError, OSError)):
+                code = _failure(error)
+            else:
+                raise
         if code == INTERRUPTED:  # Typer's own word for it too
             _say("stopped; run the same command again to carry on")
-            code = 128 + (signalled or signal_number() or signal.SIGINT)
+            code = 128 + (signal_number() or signal.SIGINT)
     sys.exit(code or 0)
 
 
@@ -98,29 +101,13 @@ def _failure(error: Exception) -> int:
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], int]]:
-    """Within the block SIGTERM interrupts as Ctrl-C does; gives the next signal's number, or 0.
-
-    The number comes from the interpreter, because Dagster sets handlers of its own during a run.
-    """
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    os.set_blocking(writer, False)
+    """Within the block SIGTERM interrupts as Ctrl-C does; gives the number of the first, or 0."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-
-    def number() -> int:
-        try:
-            return os.read(reader, 1)[0]
-        except BlockingIOError:
-            return 0
-
     try:
-        yield number
+        with heard_signals() as number:
+            yield number
     finally:
-        signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, before)
-        os.close(reader)
-        os.close(writer)
 
 
 @app.command(epilog="Example: `drivelake demo --drives 3 --seconds 12`")

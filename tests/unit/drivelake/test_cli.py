@@ -256,7 +256,10 @@ def test_drives_can_be_made_in_the_working_folder(call, tmp_path, monkeypatch):
     assert (tmp_path / "drives-truth" / "drive-0001").is_dir()
 
 
-def test_a_library_that_tells_a_signal_as_its_own_error_is_stopped_too(monkeypatch, capsys):
+@pytest.mark.parametrize("of_its_own", [PlatformError, RuntimeError])
+def test_a_library_that_tells_a_signal_as_its_own_error_is_stopped_too(
+    monkeypatch, capsys, of_its_own
+):
     """DuckDB makes a RuntimeError of an interrupt, a step of it fails: still exit code 143."""
 
     def interrupted(**_):
@@ -264,7 +267,7 @@ def test_a_library_that_tells_a_signal_as_its_own_error_is_stopped_too(monkeypat
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
         except KeyboardInterrupt:
-            raise PlatformError("Query interrupted") from None
+            raise of_its_own("Query interrupted") from None
 
     monkeypatch.setattr(cli, "app", interrupted)
     with pytest.raises(SystemExit, match="143"):
