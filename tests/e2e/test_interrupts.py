@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -43,14 +44,21 @@ def start(settings, tmp_path):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (tmp_path / "said").open("wb") as said:
 
+        @contextmanager
         def run(*arguments):
-            return subprocess.Popen([SCRIPT, *arguments], env=environment, stdout=said, stderr=said)
+            command = [SCRIPT, *arguments]
+            with subprocess.Popen(command, env=environment, stdout=said, stderr=said) as process:
+                try:
+                    yield process
+                except BaseException:
+                    process.kill()  # a test that has failed does not wait for its end
+                    raise
 
         yield run
     signal.signal(signal.SIGINT, before)
 
 
-def wait_for(what, condition, *, seconds=180.0):
+def wait_for(what, condition, *, seconds=600.0):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
