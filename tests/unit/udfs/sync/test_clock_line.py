@@ -1,0 +1,85 @@
+"""Lines through offsets, and their errors."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.errors import ClockError
+from udfs.sync.clock_line import ClockLine, fit_line
+
+START_NS = 1_790_000_000_000_000_000
+SECOND = 1_000_000_000
+LINE = ClockLine(
+    at_ns=START_NS, offset_ns=5_000_000, drift_ppb=20_000.0, offset_error_ns=3_000.0,
+    drift_error_ppb=100.0, valid_from_ns=START_NS, valid_to_ns=START_NS + 60 * SECOND,
+    correlation=-0.4,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "alike"), [(12, 0.0), (60, 0.0), (200, 0.5)])
+def test_the_intervals_hold_the_truth(count, alike):
+    """In 93 to 97 of 100 cases the truth is inside; alike errors widen it, few points do too."""
+    hits = []
+    for seed in range(500):
+        rng = np.random.default_rng(seed)
+        drift, offset = rng.uniform(-50_000, 50_000), int(rng.integers(-(10**10), 10**10))
+        t_ns = START_NS + np.sort(rng.integers(0, 60 * SECOND, count))
+        noise = rng.normal(0, 1e5, count)
+        for i in range(1, count):
+            noise[i] = alike * noise[i - 1] + math.sqrt(1 - alike**2) * noise[i]
+        true_ns = offset + drift * 1e-9 * (t_ns - START_NS)
+        line = fit_line(t_ns, np.rint(true_ns + noise).astype(np.int64)).line
+        at_ns = line.valid_from_ns
+        error = line.offset_at(np.array([at_ns]))[0] - offset - drift * 1e-9 * (at_ns - START_NS)
+        hits.append(
+            [
+                abs(line.drift_ppb - drift) < 1.96 * line.drift_error_ppb,
+                abs(error) < 1.96 * line.error_at(np.array([at_ns]))[0],
+            ]
+        )
+    held = np.mean(hits, axis=0)
+    assert np.all((held >= 0.93) & (held <= (0.97 if count > 12 else 0.99))), held
+
+
+def test_a_tenth_of_false_points_does_not_bend_the_line():
+    """Points that are seconds off are left out and said; the line stays within its errors."""
+    rng = np.random.default_rng(1)
+    t_ns = START_NS + np.arange(60) * SECOND
+    offset = np.rint(7e6 + 30e-6 * (t_ns - START_NS) + rng.normal(0, 1e5, 60)).astype(np.int64)
+    false = np.arange(20, 26)
+    offset[false] += 2 * SECOND
+    fit = fit_line(t_ns, offset, spread=10.0)
+    assert np.flatnonzero(~fit.is_kept).tolist() == false.tolist()
+    assert abs(fit.line.drift_ppb - 30_000) < 3 * fit.line.drift_error_ppb
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_a_line_is_the_same_from_any_instant(away_ns):
+    """Moved to any instant, offsets and errors at all others stay what they were."""
+    moved = LINE.at(START_NS + away_ns)
+    at = START_NS + np.array([-(10**11), 0, 10**10, 10**12])
+    assert np.abs(moved.offset_at(at) - LINE.offset_at(at)).max() <= 1
+    assert np.allclose(moved.error_at(at), LINE.error_at(at), rtol=1e-5, atol=1e-3)
+
+
+def test_an_unknown_drift_makes_the_error_boundless():
+    """Where no drift is known, the error is known at one instant only."""
+    line = attrs.evolve(LINE, drift_error_ppb=math.inf, drift_ppb=0.0)
+    at = np.array([START_NS, START_NS + 1])
+    assert line.error_at(at).tolist() == [3_000.0, math.inf]
+    assert line.at(START_NS + SECOND).offset_ns == line.offset_ns
+
+
+def test_too_few_points_make_no_line():
+    """Five points, and points at one instant, end in an error."""
+    t_ns = START_NS + np.arange(5) * SECOND
+    with pytest.raises(ClockError, match="TOO_FEW"):
+        fit_line(t_ns, t_ns)
+    with pytest.raises(ClockError, match="TOO_FEW"):
+        fit_line(np.full(9, START_NS), np.arange(9))
