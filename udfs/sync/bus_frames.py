@@ -84,6 +84,47 @@ class _Events:
 
 
 @attrs.frozen(eq=False)
+class _Index:
+    """Events sorted by key and then by time, both in one number, so that one search serves both.
+
+    Attributes:
+        order: (F,) rows of the events.
+        known: (K,) uint64 keys, ascending.
+        place: (F,) int64 rank of the key times `span`, plus the time.
+        span: Room for the times of one key.
+        start_ns: First time.
+        end_ns: Last time.
+        shift: Bits by which times are coarser, where the room is short.
+    """
+
+    order: Int64Array
+    known: KeyArray
+    place: Int64Array
+    span: int
+    start_ns: int
+    end_ns: int
+    shift: int
+
+    @classmethod
+    def of(cls, events: _Events) -> _Index:
+        """Index of events, of which there must be one."""
+        order = np.lexsort((events.t_ns, events.key))
+        key = events.key[order]
+        new = np.r_[True, key[1:] != key[:-1]]
+        rank, known = np.cumsum(new) - 1, key[new]
+        start, end = int(events.t_ns.min()), int(events.t_ns.max())
+        shift = max(0, (len(known) * (end - start + 2)).bit_length() - 62)
+        span = ((end - start) >> shift) + 2
+        place = rank * span + ((events.t_ns[order] - start) >> shift)
+        return cls(order, known, place, span, start, end, shift)
+
+    def places(self, rank: Int64Array, t_ns: Int64Array) -> Int64Array:
+        """(N,) int64 where a time of a key would stand; outside of all times, next to them."""
+        inside = np.clip(t_ns, self.start_ns - 1, self.end_ns + 1) - self.start_ns
+        return np.asarray(rank * self.span + (inside >> self.shift), dtype=np.int64)
+
+
+@attrs.frozen(eq=False)
 class _Pairs:
     """Equal events of both loggers: (P,) rows of the events of each."""
 
@@ -241,10 +282,10 @@ def _vote(
     """Offsets of the slices that have a clear one, as (time, offset), and how many pairs voted."""
     if not len(events.t_ns) or not len(partners.t_ns):
         return [], 0
+    guess = np.zeros(len(events.t_ns), dtype=np.int64)
     found = _pairs_near(
-        events, partners, np.zeros(len(events.t_ns), dtype=np.int64), reach_ns=max_offset_ns,
-        most=_MOST_PARTNERS,
-    )  # fmt: skip
+        events, _Index.of(partners), guess, reach_ns=max_offset_ns, most=_MOST_PARTNERS
+    )
     t_ns = events.t_ns[found.mine]
     offset = t_ns - partners.t_ns[found.theirs]
     piece = (t_ns - events.t_ns.min()) // _SLICE_NS
@@ -286,12 +327,18 @@ def _unambiguous(
     between = np.interp(
         events.t_ns - times[order][0], times[order] - times[order][0], offsets[order]
     )
+    index = _Index.of(partners)
     partner = np.full((2, len(events.t_ns)), -1, dtype=np.int64)
-    for row, near in enumerate((before, after)):
-        # Slices that differ by a drift are joined; at a jump it is the one or the other.
-        guess = np.where(steady, np.rint(between).astype(np.int64), offsets[order][near])
-        found = _pairs_near(events, partners, guess, reach_ns=tolerance_ns, most=1)
-        partner[row, found.mine] = found.theirs
+    # Slices that differ by a drift are joined; at a jump it is the one or the other.
+    guess = np.where(steady, np.rint(between).astype(np.int64), offsets[order][before])
+    found = _pairs_near(events, index, guess, reach_ns=tolerance_ns, most=1)
+    partner[0, found.mine] = found.theirs
+    torn = np.flatnonzero(~steady)
+    if len(torn):
+        some = _Events(events.t_ns[torn], events.stream[torn], events.key[torn])
+        guess = offsets[order][after][torn]
+        found = _pairs_near(some, index, guess, reach_ns=tolerance_ns, most=1)
+        partner[1, torn[found.mine]] = found.theirs
     one = np.where(partner[0] < 0, partner[1], partner[0])
     agree = (partner[0] < 0) | (partner[1] < 0) | (partner[0] == partner[1])
     mine = np.flatnonzero(agree & (one >= 0))
@@ -310,36 +357,30 @@ def _is_likely(events: _Events, pairs: _Pairs) -> bool:
 
 
 def _pairs_near(
-    events: _Events, partners: _Events, offset_ns: Int64Array, *, reach_ns: int, most: int
+    events: _Events, index: _Index, offset_ns: Int64Array, *, reach_ns: int, most: int
 ) -> _Pairs:
     """Pairs of equal keys whose offset is within `reach_ns` of the guess, if they are few.
 
     Args:
         events: (E,) of one logger.
-        partners: (F,) of the other, not empty.
+        index: Events of the other.
         offset_ns: (E,) int64 guess for each event.
         reach_ns: How far from the guess.
         most: Events with more partners than this are left out.
     """
-    order = np.lexsort((partners.t_ns, partners.key))
-    key = partners.key[order]
-    new = np.r_[True, key[1:] != key[:-1]]
-    rank = np.cumsum(new) - 1
-    known = key[new]
-    at = np.minimum(np.searchsorted(known, events.key), len(known) - 1)
-    # Rank and time in one number, so that one search serves both; coarser times where it must be.
-    start, end = int(partners.t_ns.min()), int(partners.t_ns.max())
-    shift = max(0, (len(known) * (end - start + 2)).bit_length() - 62)
-    span = ((end - start) >> shift) + 2
-    place = rank * span + ((partners.t_ns[order] - start) >> shift)
-    middle = events.t_ns - offset_ns
-    low = np.clip(middle - reach_ns, start, end + 1) - start
-    high = np.clip(middle + reach_ns, start - 1, end) - start
-    first = np.searchsorted(place, at * span + (low >> shift), side="left")
-    last = np.searchsorted(place, at * span + (high >> shift), side="right")
-    count = np.where(known[at] == events.key, last - first, 0)
+    # Searched in the order of the keys, neighbours in memory serve one after the other.
+    by_key = np.argsort(events.key)
+    key = events.key[by_key]
+    at = np.minimum(np.searchsorted(index.known, key), len(index.known) - 1)
+    equal = np.flatnonzero(index.known[at] == key)
+    by_key, at = by_key[equal], at[equal]
+    middle = events.t_ns[by_key] - offset_ns[by_key]
+    first = np.searchsorted(index.place, index.places(at, middle - reach_ns), side="left")
+    last = np.searchsorted(index.place, index.places(at, middle + reach_ns), side="right")
+    count = last - first
     chosen = np.flatnonzero((count > 0) & (count <= most))
-    count, first = count[chosen], first[chosen]
-    mine = np.repeat(chosen, count)
+    in_order = chosen[np.argsort(by_key[chosen])]
+    count, first = count[in_order], first[in_order]
+    mine = np.repeat(by_key[in_order], count)
     within = np.arange(len(mine)) - np.repeat(np.cumsum(count) - count, count)
-    return _Pairs(mine, order[np.repeat(first, count) + within])
+    return _Pairs(mine, index.order[np.repeat(first, count) + within])
