@@ -47,7 +47,9 @@ class EnvelopePiece:
 
     Attributes:
         line: The sensor's clock against the log's; None where there are too few messages. Its
-            offset is below the truth by the least latency.
+            offset is below the truth by the least latency. The error of the drift holds for any
+            latencies, that of the offset where they begin abruptly; where they fade in, no stamps
+            tell where they begin.
         first: First message of the piece.
         last: Last one, inclusive.
         messages: Messages of it that count.

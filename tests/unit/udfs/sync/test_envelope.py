@@ -163,3 +163,26 @@ def test_too_few_messages_are_no_evidence():
     for stamps in (sensor[:50], np.zeros(50, dtype=np.int64), sensor[:0]):
         with pytest.raises(ClockError, match="TOO_FEW"):
             fit_envelope(stamps, log[: len(stamps)])
+
+
+def test_any_stamps_end_in_an_envelope_or_an_error():
+    """Whatever the numbers, each message has a state, and no line is of nothing."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        sensor, log = recording(rng, law="heavy tail", count=600)
+        kind = rng.integers(0, 5, 600)
+        high = 2 ** int(rng.integers(3, 62))
+        noise = rng.integers(-high, high, 600)
+        damaged = rng.random(600) < rng.uniform(0, 1)
+        sensor = np.where(damaged & (kind < 2), noise, sensor)
+        sensor = np.where(damaged & (kind == 2), sensor // high, sensor)
+        log = np.where(damaged & (kind == 3), np.abs(noise), log)
+        try:
+            found = fit_envelope(sensor, log)
+        except ClockError as error:
+            assert error.code == "TOO_FEW"  # noqa: PT017
+            continue
+        assert sum(found.counts.values()) == 600
+        assert len(found.pieces) <= len(found.steps) + 1
+        for piece in found.pieces:
+            assert piece.line is None or piece.line.offset_error_ns < np.inf
