@@ -9,8 +9,16 @@ import dagster as dg
 _IMAGE_POINTER = ("unit_offset", "data_offset", "data_length")
 _FRAMES: Mapping[str, tuple[str, ...]] = {
     "drive_id": ("bronze.recordings.drive_id",),
-    "t_ns": ("silver.images.sensor_time_ns", "silver.clocks.offset_ns", "silver.clocks.drift_ppb"),
-    "clock_uncertainty_ns": ("silver.clocks.uncertainty_ns",),
+    "t_ns": (
+        "silver.images.sensor_time_ns",
+        "silver.clocks.anchor_ns",
+        "silver.clocks.offset_ns",
+        "silver.clocks.drift_ppb",
+    ),
+    "clock_uncertainty_ns": (
+        "silver.clocks.uncertainty_ns",
+        "silver.clocks.drift_uncertainty_ppb",
+    ),
     "camera_recording_id": ("silver.images.recording_id",),
     "camera_topic": ("silver.images.topic",),
     "camera_frame_id": ("silver.images.frame_id",),

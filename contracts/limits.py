@@ -72,6 +72,7 @@ RANGES: Mapping[str, tuple[float | None, float | None]] = {
     "messages_lost": (0.0, None),
     "message_count": (0.0, None),
     "uncertainty_ns": (0.0, None),
+    "drift_uncertainty_ppb": (0.0, None),
     "clock_uncertainty_ns": (0.0, None),
     "lidar_points": (0.0, None),
 }

@@ -448,17 +448,22 @@ SAMPLE_BOX = pa.struct(
 
 _REST: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...], str]] = {
     "silver.clocks": (
-        "a clock segment of a recorder: t_ns = log_time_ns - offset_ns - drift",
+        "a clock segment of a recorder: t_ns = stamp - offset_ns - drift since anchor_ns",
         {
             "drive_id": (_STR, "Drive"),
             "recording_id": (_STR, "Recording whose clock it is"),
             "recorder": (_STR, "Recorder"),
             "reference": (_STR, "Clock that the offset is measured against"),
-            "valid_from_ns": (_I64, "First log time it holds for"),
-            "valid_to_ns": (_I64, "Last log time it holds for, inclusive"),
-            "offset_ns": (_I64, "Recorder's clock minus UTC at valid_from_ns"),
+            "valid_from_ns": (_I64, "First stamp it holds for; what lies between two has no time"),
+            "valid_to_ns": (_I64, "Last stamp it holds for, inclusive"),
+            "anchor_ns": (
+                _I64,
+                "Recorder's clock at which offset_ns holds, where it is known best",
+            ),
+            "offset_ns": (_I64, "Recorder's clock minus UTC at anchor_ns"),
             "drift_ppb": (_F64, "Growth of the offset, ns per s"),
-            "uncertainty_ns": (_I64, "Standard error of the offset; null if unknown"),
+            "uncertainty_ns": (_I64, "Standard error of the offset at anchor_ns; null if unknown"),
+            "drift_uncertainty_ppb": (_F64, "Standard error of the drift; null if unknown"),
             "method": (_STR, "gnss_time, shared_signal, reference or assumed"),
             "evidence": (_STR, "Signals that were compared"),
             "samples": (_I64, "Samples compared"),

@@ -28,7 +28,8 @@ class DriveTruth:
 
     Attributes:
         drive_id: Its name.
-        clocks: By recorder: offset_ns at t_start_ns, drift_ppm, jitter_ns, t_start_ns.
+        clocks: By recorder: offset_ns at t_start_ns, drift_ppm, jitter_ns, t_start_ns, and jumps
+            (t_ns, size_ns) if there are any.
         ego: As ego.parquet.
         objects: As objects.parquet.
         scenarios: As scenarios.json.
@@ -156,14 +157,16 @@ def score_clocks(truth: Mapping[str, DriveTruth], clocks: pa.Table) -> ClockScor
     """Compare rows of `silver.clocks` with the true offsets at mid-drive."""
     errors: dict[tuple[str, str], float] = {}
     covered = []
-    for row in clocks.to_pylist():
-        drive = truth.get(row["drive_id"])
-        tied = row["method"] != "assumed" and row["uncertainty_ns"] is not None
-        if drive is None or row["recorder"] not in drive.clocks or not tied:
+    for (drive_id, recorder), rows in _tied_rows(clocks).items():
+        drive = truth.get(drive_id)
+        sure = [row for row in rows if row["uncertainty_ns"] is not None]
+        if drive is None or recorder not in drive.clocks or not sure:
             continue
-        error = row["offset_ns"] - _offset_at_middle(drive, row["recorder"])
-        errors[row["drive_id"], row["recorder"]] = error / 1e6
-        covered.append(abs(error) <= 2 * row["uncertainty_ns"])
+        middle = _middle_of(drive)
+        stated, uncertainty = _stated_offset(sure, middle)
+        error = float((stated - _offset_at(drive, recorder, middle))[0])
+        errors[drive_id, recorder] = error / 1e6
+        covered.append(abs(error) <= 2 * float(uncertainty[0]))
     wanted = {(name, recorder) for name, drive in truth.items() for recorder in drive.clocks}
     size = np.abs(list(errors.values()))
     return ClockScore(
@@ -185,11 +188,7 @@ def score_frames(
         frames: Rows of `silver.frames`, those on UTC.
         clocks: Rows of `silver.clocks`.
     """
-    offset_of = {
-        (row["drive_id"], row["recorder"]): row["offset_ns"]
-        for row in clocks.to_pylist()
-        if row["method"] != "assumed"
-    }
+    tied = _tied_rows(clocks)
     image: list[FloatArray] = []
     between: dict[str, list[FloatArray]] = {}
     for drive_id, drive in truth.items():
@@ -200,9 +199,9 @@ def score_frames(
         stated_ns, true_ns = stated_ns[seen], true_ns[seen]
         image.append((stated_ns - true_ns) / 1e6)
         for recorder in drive.clocks:
-            if (drive_id, recorder) in offset_of:
-                true_offset = _offset_at(drive, recorder, true_ns)
-                own = (true_offset - offset_of[drive_id, recorder]) / 1e6
+            if (drive_id, recorder) in tied:
+                stated_offset, _ = _stated_offset(tied[drive_id, recorder], true_ns)
+                own = (_offset_at(drive, recorder, true_ns) - stated_offset) / 1e6
                 between.setdefault(recorder, []).append(own - image[-1])
     found = {name: np.concatenate(parts) for name, parts in sorted(between.items())}
     every = np.concatenate([np.empty(0), *found.values()])
@@ -379,16 +378,54 @@ def _columns(table: pa.Table) -> Columns:
     }
 
 
-def _offset_at_middle(drive: DriveTruth, recorder: str) -> float:
+def _middle_of(drive: DriveTruth) -> npt.NDArray[np.int64]:
+    """(1,) the middle of a drive, UTC."""
     times = drive.objects["t_ns"].to_numpy()
-    return float(_offset_at(drive, recorder, (times.min() + times.max()) // 2))
+    return np.array([(int(times.min()) + int(times.max())) // 2], np.int64)
 
 
 def _offset_at(drive: DriveTruth, recorder: str, t_ns: npt.NDArray[np.int64]) -> FloatArray:
     """True offset of a recorder's clock at instants of UTC, nanoseconds."""
     clock = drive.clocks[recorder]
     elapsed_ns = t_ns - clock["t_start_ns"]
-    return np.asarray(clock["offset_ns"] + clock["drift_ppm"] * 1e-6 * elapsed_ns)
+    jumped_ns = sum(
+        jump["size_ns"] * (t_ns >= jump["t_ns"]).astype(np.int64) for jump in clock.get("jumps", ())
+    )
+    return np.asarray(clock["offset_ns"] + clock["drift_ppm"] * 1e-6 * elapsed_ns + jumped_ns)
+
+
+def _tied_rows(clocks: pa.Table) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Rows of `silver.clocks` by drive and recorder, but for assumed ones."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in clocks.to_pylist():
+        if row["method"] != "assumed":
+            found.setdefault((row["drive_id"], row["recorder"]), []).append(row)
+    return found
+
+
+def _stated_offset(
+    rows: Sequence[Mapping[str, Any]], t_ns: npt.NDArray[np.int64]
+) -> tuple[FloatArray, FloatArray]:
+    """Offset of a recorder's clock at instants of UTC and its standard error, ns.
+
+    Each instant is looked up in the segment that holds for the reading there, or is nearest to it.
+    """
+    offsets, errors, away = [], [], []
+    for row in rows:
+        anchor_ns = row["anchor_ns"] or 0
+        drift, drift_error = (row[name] or 0.0 for name in ("drift_ppb", "drift_uncertainty_ppb"))
+        elapsed_s = (t_ns + row["offset_ns"] - anchor_ns) / 1e9
+        offset = row["offset_ns"] + drift * elapsed_s
+        readings = t_ns + np.rint(offset).astype(np.int64)
+        first, last = row["valid_from_ns"], row["valid_to_ns"]
+        early = first - readings if first is not None else np.zeros(len(t_ns))
+        late = readings - last if last is not None else np.zeros(len(t_ns))
+        offsets.append(offset)
+        errors.append(np.hypot(row["uncertainty_ns"] or 0, drift_error * elapsed_s))
+        away.append(np.maximum(np.maximum(early, late), 0))
+    nearest = np.argmin(away, axis=0)
+    where = np.arange(len(t_ns))
+    return np.array(offsets)[nearest, where], np.array(errors)[nearest, where]
 
 
 def _nearest(sorted_ns: npt.NDArray[np.int64], t_ns: npt.NDArray[np.int64]) -> Any:

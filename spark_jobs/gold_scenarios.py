@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812  Spark's own usage
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -105,15 +105,46 @@ def _views(spark: SparkSession, drive_ids: Sequence[str]) -> Iterator[dict[str, 
     chosen = is_one_of("drive_id", drive_ids)
     read(spark, FRAMES).where(chosen).createOrReplaceTempView(names["frames"])
     clocks = read(spark, CLOCKS).where(f"{chosen} AND method != 'assumed'")
-    clocks = clocks.select("recording_id", "drive_id", "offset_ns")
-    placed = F.coalesce("sensor_time_ns", "log_time_ns") - F.col("offset_ns")
-    tracks = read(spark, OBJECTS).join(F.broadcast(clocks), "recording_id")
-    tracks.withColumn("t_ns", placed).createOrReplaceTempView(names["tracks"])
+    _on_utc(read(spark, OBJECTS), clocks).createOrReplaceTempView(names["tracks"])
     try:
         yield names
     finally:
         for name in names.values():
             spark.catalog.dropTempView(name)
+
+
+def _on_utc(rows: DataFrame, clocks: DataFrame) -> DataFrame:
+    """Rows with `drive_id` and `t_ns`, by the segment of the clock that each is in.
+
+    The outer segments of a recording hold beyond their ends; what lies between two, where the clock
+    jumped, has no time and is left out.
+    """
+    in_order = Window.partitionBy("recording_id").orderBy("valid_from_ns")
+    segments = clocks.select(
+        "recording_id",
+        "drive_id",
+        "anchor_ns",
+        "offset_ns",
+        "drift_ppb",
+        F.when(F.lag("valid_from_ns").over(in_order).isNotNull(), F.col("valid_from_ns")).alias(
+            "holds_from_ns"
+        ),
+        F.when(F.lead("valid_to_ns").over(in_order).isNotNull(), F.col("valid_to_ns")).alias(
+            "holds_to_ns"
+        ),
+    )
+    stamped = rows.withColumn("stamp_ns", F.coalesce("sensor_time_ns", "log_time_ns"))
+    inside = F.coalesce(F.col("stamp_ns") >= F.col("holds_from_ns"), F.lit(True)) & F.coalesce(
+        F.col("stamp_ns") <= F.col("holds_to_ns"), F.lit(True)
+    )
+    grown = F.rint(F.col("drift_ppb") * 1e-9 * (F.col("stamp_ns") - F.col("anchor_ns")))
+    placed = F.col("stamp_ns") - F.col("offset_ns") - grown.cast("bigint")
+    return (
+        stamped.join(F.broadcast(segments), "recording_id")
+        .where(inside)
+        .withColumn("t_ns", placed)
+        .drop("stamp_ns", "holds_from_ns", "holds_to_ns", "anchor_ns", "offset_ns", "drift_ppb")
+    )
 
 
 def _drives(

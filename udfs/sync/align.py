@@ -24,10 +24,13 @@ class Stream:
     Attributes:
         t_ns: (N,) int64, ascending, on the clock of the instants.
         values: (N,) float64 each.
+        piece: (N,) int64, which piece of its clock each sample is on; between two of different
+            pieces the clock jumped. All on one if None.
     """
 
     t_ns: Int64Array = attrs.field()
     values: Mapping[str, FloatArray] = attrs.field(factory=dict)
+    piece: Int64Array | None = None
 
     @t_ns.validator
     def _ascending(self, _attribute: object, value: Int64Array) -> None:
@@ -59,7 +62,8 @@ def align(reference_t_ns: Int64Array, stream: Stream, *, rule: AlignRule) -> Ali
     """Find what a stream said at each instant.
 
     Nothing is extrapolated: an instant before the first or behind the last sample takes the nearest
-    one within `rule.max_error_ns`, or is `stale`.
+    one within `rule.max_error_ns`, or is `stale`. Between two samples with a jump of their clock
+    between them there is a `gap`, however near they are.
 
     Args:
         reference_t_ns: (M,) int64 instants, in any order.
@@ -80,6 +84,10 @@ def align(reference_t_ns: Int64Array, stream: Stream, *, rule: AlignRule) -> Ali
     inside = (to_before >= 0) & (to_after >= 0)
     hole = inside & (stream.t_ns[after] - stream.t_ns[before] > rule.max_gap_ns)
     near = np.abs(error) <= rule.max_error_ns
+    if stream.piece is not None:
+        jump = stream.piece[before] != stream.piece[after]
+        hole |= jump
+        near &= ~jump
     if rule.method == "nearest":
         state = np.where(near, OK, np.where(hole, GAP, STALE))
     else:

@@ -1,9 +1,9 @@
 """How far two clocks are apart, from what both of them stamped.
 
 Two recorders that saw the same motion hold the same signal, shifted by the difference of their
-clocks. A coarse search over all shifts finds the neighbourhood; a least-squares fit of shift, scale
-and bias finds the rest, far below the sample period; its standard error comes from blocks of the
-residual, so noise that is correlated in time does not make it look better than it is.
+clocks. A coarse search over all shifts finds the neighbourhood; a least-squares fit of shift,
+drift, scale and bias finds the rest, far below the sample period; its standard errors come from
+blocks of the residual, so noise that is correlated in time does not make it look better than it is.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ _DISTINCT_NS = 1_000_000_000
 _MAX_SPAN_NS = 86_400_000_000_000
 _ITERATIONS = 20
 _CONVERGED_NS = 100.0
-_MIN_TIME_REFERENCES = 3
-_OUTLIER_SCALES = 5.0
-_NORMAL_MAD = 1.4826
+_LOOSE_DRIFT = 1e-3
+"""Drift that is nearly free in the fit of one quantity; the limit comes in when all are in."""
+_LEAST_BLOCKS = 3
+_SINGULAR = 1e8
+_DRIFT_SCALES = 3.0
 
 
 @attrs.frozen(eq=False)
@@ -55,16 +57,33 @@ class OffsetEstimate:
     """The difference of two clocks.
 
     Attributes:
-        offset_ns: The other clock minus the reference, taken as constant.
+        offset_ns: The other clock minus the reference, at the anchor.
         uncertainty_ns: Standard error of it.
         correlation: Of the two signals at this offset; None where nothing was correlated.
         samples: Samples that were compared.
+        anchor_ns: Reading of the other clock at which the offset is known best.
+        drift_ppb: Growth of the offset, ns per s of the other clock.
+        drift_uncertainty_ppb: Standard error of it; independent of that of the offset.
     """
 
     offset_ns: int
     uncertainty_ns: int
     correlation: float | None
     samples: int
+    anchor_ns: int = 0
+    drift_ppb: float = 0.0
+    drift_uncertainty_ppb: float = 1.0
+
+    def moved(self, anchor_ns: int) -> OffsetEstimate:
+        """The same at another reading; less sure, as the drift is not known exactly."""
+        away = 1e-9 * (anchor_ns - self.anchor_ns)
+        error = float(np.hypot(self.uncertainty_ns, away * self.drift_uncertainty_ppb))
+        return attrs.evolve(
+            self,
+            offset_ns=self.offset_ns + round(away * self.drift_ppb),
+            uncertainty_ns=round(error),
+            anchor_ns=anchor_ns,
+        )
 
 
 @attrs.frozen(eq=False)
@@ -85,6 +104,7 @@ def estimate_offset(
     min_overlap_ns: int = 5_000_000_000,
     min_correlation: float = 0.8,
     max_ambiguity: float = 0.8,
+    max_drift_ppm: float = 50.0,
 ) -> OffsetEstimate:
     """Find the offset between two clocks from one quantity that both stamped.
 
@@ -97,9 +117,10 @@ def estimate_offset(
         min_overlap_ns: Shortest common span that counts.
         min_correlation: Least correlation that is evidence.
         max_ambiguity: Score of the next-best offset over the best that is still unambiguous.
+        max_drift_ppm: Drift that an oscillator hardly exceeds.
 
     Raises:
-        ClockError: NO_OVERLAP, NO_CORRELATION or AMBIGUOUS.
+        ClockError: NO_OVERLAP, NO_CORRELATION, AMBIGUOUS or NOT_STEADY.
     """
     return estimate_shared_offset(
         [(reference, other)],
@@ -107,6 +128,7 @@ def estimate_offset(
         min_overlap_ns=min_overlap_ns,
         min_correlation=min_correlation,
         max_ambiguity=max_ambiguity,
+        max_drift_ppm=max_drift_ppm,
     )
 
 
@@ -117,6 +139,7 @@ def estimate_shared_offset(
     min_overlap_ns: int,
     min_correlation: float,
     max_ambiguity: float,
+    max_drift_ppm: float,
 ) -> OffsetEstimate:
     """Find the offset between two clocks from several shared quantities.
 
@@ -129,9 +152,10 @@ def estimate_shared_offset(
         min_overlap_ns: See there.
         min_correlation: See there; quantities below it are left out.
         max_ambiguity: See there.
+        max_drift_ppm: See there.
 
     Raises:
-        ClockError: NO_OVERLAP, NO_CORRELATION or AMBIGUOUS.
+        ClockError: NO_OVERLAP, NO_CORRELATION, AMBIGUOUS or NOT_STEADY.
     """
     coarse_ns = _coarse_offset(
         pairs,
@@ -143,63 +167,63 @@ def estimate_shared_offset(
     good = [fit for fit in fits if fit is not None and (fit.correlation or 0.0) >= min_correlation]
     if not good:
         raise ClockError("no shared signal correlates", code="NO_CORRELATION")
-    return combine_offsets(good)
-
-
-def gnss_offset(
-    stamps_ns: Int64Array, gnss_time_ns: Int64Array, log_time_ns: Int64Array
-) -> OffsetEstimate:
-    """Find the offset of a recorder's clock from UTC by time references of a GNSS receiver.
-
-    Args:
-        stamps_ns: (N,) recorder's clock when the receiver's UTC held (header.stamp).
-        gnss_time_ns: (N,) UTC as the receiver tells it.
-        log_time_ns: (N,) log time, recorder's clock; a stamp after it is not on that clock.
-
-    Returns:
-        Offset to UTC; references that lie off by more than the scatter of the rest are left out.
-
-    Raises:
-        ClockError: NO_TIME_REFERENCE, fewer than three that can be used.
-    """
-    plausible = (gnss_time_ns > 0) & (stamps_ns > 0) & (np.abs(log_time_ns - stamps_ns) < 10**10)
-    if np.count_nonzero(plausible) < _MIN_TIME_REFERENCES:
-        raise ClockError("fewer than three time references", code="NO_TIME_REFERENCE")
-    offsets = (stamps_ns - gnss_time_ns)[plausible]
-    centre = int(np.median(offsets))
-    residual = (offsets - centre).astype(np.float64)
-    scale = max(_NORMAL_MAD * float(np.median(np.abs(residual))), 1.0)
-    kept = residual[np.abs(residual) <= _OUTLIER_SCALES * scale]
-    error = float(np.std(kept, ddof=1) / np.sqrt(len(kept))) if len(kept) > 1 else scale
-    return OffsetEstimate(
-        offset_ns=centre + round(float(kept.mean())),
-        uncertainty_ns=max(1, round(error)),
-        correlation=None,
-        samples=len(kept),
-    )
+    return _with_limited_drift(combine_offsets(good), max_drift_ppm=max_drift_ppm)
 
 
 def combine_offsets(estimates: Sequence[OffsetEstimate]) -> OffsetEstimate:
-    """Average independent estimates of one offset by their variances.
+    """Average independent estimates of one offset and drift by their variances.
 
-    The standard error is scaled by the Birge ratio where the estimates scatter more than they
+    The standard errors are scaled by the Birge ratio where the estimates scatter more than they
     should.
     """
-    base = estimates[0].offset_ns
-    offset = np.array([each.offset_ns - base for each in estimates], dtype=np.float64)
-    error = np.array([max(each.uncertainty_ns, 1) for each in estimates], dtype=np.float64)
-    weight = error**-2.0
-    mean = float(np.sum(weight * offset) / np.sum(weight))
-    birge = 1.0
-    if len(estimates) > 1:
-        chi2 = float(np.sum(weight * (offset - mean) ** 2)) / (len(estimates) - 1)
-        birge = max(1.0, np.sqrt(chi2))
+    trust = np.array([max(each.uncertainty_ns, 1) ** -2.0 for each in estimates])
+    first = estimates[0].anchor_ns
+    away = np.array([each.anchor_ns - first for each in estimates], dtype=np.float64)
+    anchor_ns = first + round(float(trust @ away) / float(trust.sum()))
+    moved = [each.moved(anchor_ns) for each in estimates]
+    base = moved[0].offset_ns
+    offset, error = _weighed_mean(
+        [float(each.offset_ns - base) for each in moved],
+        [float(max(each.uncertainty_ns, 1)) for each in moved],
+    )
+    drift, drift_error = _weighed_mean(
+        [each.drift_ppb for each in moved], [each.drift_uncertainty_ppb for each in moved]
+    )
     correlations = [each.correlation for each in estimates if each.correlation is not None]
     return OffsetEstimate(
-        offset_ns=base + round(mean),
-        uncertainty_ns=max(1, round(birge / float(np.sqrt(np.sum(weight))))),
+        offset_ns=base + round(offset),
+        uncertainty_ns=max(1, round(error)),
         correlation=max(correlations) if correlations else None,
         samples=sum(each.samples for each in estimates),
+        anchor_ns=anchor_ns,
+        drift_ppb=drift,
+        drift_uncertainty_ppb=drift_error,
+    )
+
+
+def _weighed_mean(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+    """Mean by the variances, and its standard error by the Birge ratio."""
+    value, weight = np.array(values), np.array(errors) ** -2.0
+    mean = float(weight @ value) / float(weight.sum())
+    excess = float(weight @ (value - mean) ** 2) / max(len(values) - 1, 1)
+    return mean, max(1.0, float(np.sqrt(excess))) / float(np.sqrt(weight.sum()))
+
+
+def _with_limited_drift(estimate: OffsetEstimate, *, max_drift_ppm: float) -> OffsetEstimate:
+    """The estimate and what is known of oscillators: any drift up to the limit is as likely.
+
+    Raises:
+        ClockError: NOT_STEADY, the signals drift apart as no oscillator does; a jump does that.
+    """
+    beyond = abs(estimate.drift_ppb) - 1e3 * max_drift_ppm
+    if beyond > _DRIFT_SCALES * estimate.drift_uncertainty_ppb:
+        raise ClockError("two signals drift apart faster than clocks do", code="NOT_STEADY")
+    measured = estimate.drift_uncertainty_ppb**-2.0
+    before = 3.0 * (1e3 * max_drift_ppm) ** -2.0
+    return attrs.evolve(
+        estimate,
+        drift_ppb=estimate.drift_ppb * measured / (measured + before),
+        drift_uncertainty_ppb=(measured + before) ** -0.5,
     )
 
 
@@ -277,7 +301,7 @@ def _score_by_lag(
 
 
 def _fine_offset(reference: Signal, other: Signal, *, start_ns: int) -> OffsetEstimate | None:
-    """Gauss-Newton on other(t + offset) = a reference(t) + b; None if it does not hold together."""
+    """Gauss-Newton on other(t + offset + drift (t - t0)) = a reference(t) + b; None if it fails."""
     x = _smoothed(reference, step_ns=_FINE_STEP_NS, width_ns=_FINE_WIDTH_NS)
     y = _smoothed(other, step_ns=_FINE_STEP_NS, width_ns=_FINE_WIDTH_NS)
     if np.count_nonzero(y.valid) < 4:
@@ -286,38 +310,70 @@ def _fine_offset(reference: Signal, other: Signal, *, start_ns: int) -> OffsetEs
     curve = CubicSpline(knots, y.value)
     slope = curve.derivative()
     at = (x.start_ns + start_ns - y.start_ns) / x.step_ns + np.arange(len(x.value))
-    shift = 0.0
+    common = x.valid & (at >= 0) & (at <= len(knots) - 1)
+    if not common.any():
+        return None
+    elapsed = at - float(np.mean(at[common]))
+    shift, drift = 0.0, 0.0
     for _ in range(_ITERATIONS):
-        where = at + shift
+        where = at + shift + drift * elapsed
         inside = x.valid & (where >= 0) & (where <= len(knots) - 1)
         index = np.clip(where, 0, len(knots) - 1)
         inside &= (
             y.valid[np.floor(index).astype(np.int64)] & y.valid[np.ceil(index).astype(np.int64)]
         )
-        if np.count_nonzero(inside) * x.step_ns < 3 * _BLOCK_NS:
+        if np.count_nonzero(inside) * x.step_ns < _LEAST_BLOCKS * _BLOCK_NS:
             return None
         rising = slope(where[inside])
-        design = np.column_stack([rising, x.value[inside], np.ones(len(rising))])
+        moving = np.column_stack([rising, rising * elapsed[inside]])
+        linear = np.column_stack([x.value[inside], np.ones(len(rising))])
         target = curve(where[inside])
-        solution = np.linalg.lstsq(design * [-1.0, 1.0, 1.0], target, rcond=None)[0]
+        solution, residual = _solved(moving, linear, target)
         step = float(np.clip(solution[0], -20.0, 20.0))
         shift += step
+        drift = float(np.clip(drift + solution[1], -_LOOSE_DRIFT, _LOOSE_DRIFT))
         if abs(step) * x.step_ns < _CONVERGED_NS:
             break
     else:
         return None
-    residual = target - design[:, 1:] @ solution[1:]
-    error = _clustered_error(
-        rising, design[:, 1:], residual, block=np.flatnonzero(inside) * x.step_ns // _BLOCK_NS
+    covariance = _clustered_covariance(
+        moving, linear, residual, block=np.flatnonzero(inside) * x.step_ns // _BLOCK_NS
     )
+    if covariance is None:
+        return None
+    # Where the two errors are independent the offset is known best.
+    best = -float(covariance[0, 1]) / max(float(covariance[1, 1]), 1e-30)
+    best = float(np.clip(best, elapsed[inside].min(), elapsed[inside].max()))
+    weights = np.array([1.0, best])
+    error = float(np.sqrt(weights @ covariance @ weights))
+    offset_ns = start_ns + round((shift + drift * best) * x.step_ns)
+    anchor = float(np.mean(at[common])) + shift + (1.0 + drift) * best
     correlation = float(np.corrcoef(target, x.value[inside])[0, 1]) if np.std(target) > 0 else 0.0
-    offset_ns = start_ns + round(shift * x.step_ns)
     return OffsetEstimate(
         offset_ns=offset_ns,
         uncertainty_ns=max(1, round(min(error * x.step_ns, 1e18))),
         correlation=correlation,
         samples=_samples_shared(reference.t_ns, other.t_ns - offset_ns),
+        anchor_ns=y.start_ns + round(anchor * x.step_ns),
+        drift_ppb=1e9 * drift / (1.0 + drift),
+        drift_uncertainty_ppb=1e9 * float(np.sqrt(covariance[1, 1])),
     )
+
+
+def _solved(
+    moving: FloatArray, linear: FloatArray, target: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Least squares for (shift, drift) beside the scale and bias, and the residual of the latter.
+
+    A drift that the motion does not show stays near zero.
+    """
+    scale = np.linalg.norm(moving, axis=0) + 1e-30
+    design = np.column_stack([-moving / scale, linear])
+    noise = float(np.std(target - linear @ np.linalg.lstsq(linear, target, rcond=None)[0]))
+    tight = np.zeros((1, design.shape[1]))
+    tight[0, 1] = noise / (_LOOSE_DRIFT * scale[1])
+    solution = np.linalg.lstsq(np.vstack([design, tight]), np.r_[target, 0.0], rcond=None)[0]
+    return solution[:2] / scale, target - linear @ solution[2:]
 
 
 def _samples_shared(left_ns: Int64Array, right_ns: Int64Array) -> int:
@@ -327,24 +383,39 @@ def _samples_shared(left_ns: Int64Array, right_ns: Int64Array) -> int:
     return int(min(inside))
 
 
-def _clustered_error(
-    rising: FloatArray, others: FloatArray, residual: FloatArray, *, block: Int64Array
-) -> float:
-    """Standard error of the shift, in grid steps, from the scatter of blocks of a second.
+def _clustered_covariance(
+    moving: FloatArray, linear: FloatArray, residual: FloatArray, *, block: Int64Array
+) -> FloatArray | None:
+    """(2, 2) covariance of shift, in grid steps, and drift, from the scatter of blocks of a second.
+
+    A jackknife over the blocks: few brisk seconds carry most of the information. None where there
+    is too little to tell both.
 
     Source:
         MacKinnon, Nielsen and Webb, "Leverage, influence, and the jackknife in clustered regression
         models", 2022: the estimator CV3.
     """
-    projected = rising - others @ np.linalg.lstsq(others, rising, rcond=None)[0]
-    information = float(np.sum(projected**2))
-    if information <= 0.0:
-        return float("inf")
-    block = block - block.min()
-    scores = np.bincount(block, projected * residual)
-    leverage = np.bincount(block, projected**2) / information
-    # A jackknife over the blocks: few brisk seconds carry most of the information.
-    return float(np.linalg.norm(scores / np.maximum(1.0 - leverage, 0.1)) / information)
+    projected = moving - linear @ np.linalg.lstsq(linear, moving, rcond=None)[0]
+    scale = np.linalg.norm(projected, axis=0)
+    if not np.all(scale > 0.0):
+        return None
+    projected = projected / scale
+    block = np.unique(block, return_inverse=True)[1]
+    count = int(block[-1]) + 1
+    if count < _LEAST_BLOCKS:
+        return None
+    scores = np.column_stack([np.bincount(block, column * residual) for column in projected.T])
+    information = np.empty((count, 2, 2))
+    for i in range(2):
+        for j in range(2):
+            information[:, i, j] = np.bincount(block, projected[:, i] * projected[:, j])
+    total = information.sum(axis=0)
+    if np.linalg.cond(total) > _SINGULAR:
+        return None
+    # Without a block that carries all of the information nothing is left: a tenth of it stays.
+    left = total - 0.9 * information
+    moves = np.linalg.solve(left, scores[:, :, None])[:, :, 0]
+    return np.asarray(moves.T @ moves) / np.outer(scale, scale)
 
 
 def _smoothed(signal: Signal, *, step_ns: int, width_ns: int) -> _Grid:

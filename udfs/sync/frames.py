@@ -11,25 +11,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.ids import content_hash
+from contracts.recording import Int64Array
 from contracts.tables import TABLES
-from udfs.sync.align import OK, Aligned, Stream, align, without_clock
+from udfs.sync.align import NO_CLOCK, OK, Aligned, Stream, align, without_clock
 from udfs.sync.channels import ChannelSamples, best_channel, split_channels
 from udfs.sync.drive_clocks import UTC, recorders_of
+from udfs.sync.mapping import NO_PIECE, Placed, place
 from udfs.sync.observations import CAMERA, GNSS, LIDAR, POSE, observations_of
 from udfs.sync.rules import AlignRule, SyncRules
+from udfs.sync.segments import BoolArray, FloatArray, Segment
 
 FRAMES = TABLES["silver.frames"].schema
 REFERENCE = "reference"
-_ALGORITHM = 1
+_ALGORITHM = 2
 _QUANTITIES = ("speed_m_s", "yaw_rate_rad_s", "acceleration_m_s2", "steering_angle_rad")
 _POINTER = ("unit_offset", "data_offset", "data_length")
 _CLOCK_COLUMNS = (
     "recording_id",
+    "valid_from_ns",
+    "valid_to_ns",
+    "anchor_ns",
     "offset_ns",
     "drift_ppb",
     "method",
     "reference",
     "uncertainty_ns",
+    "drift_uncertainty_ppb",
 )
 _SUFFIXES = ("_m_s2", "_m_s", "_rad_s", "_rad")
 _VALUES: Mapping[str, tuple[str, ...]] = {
@@ -41,14 +48,37 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
 
 @attrs.frozen
 class _Clock:
-    """A recorder's clock: what to subtract, and the clock it leads to.
+    """A recorder's clock: the pieces it ran in, and the clock that they lead to.
 
-    Clocks with the same root can be compared. The uncertainty is that against the root.
+    Clocks with the same root can be compared. The errors of the pieces are those against the root.
     """
 
     root: str
-    offset_ns: int
-    uncertainty_ns: int
+    pieces: tuple[Segment, ...]
+    slack_ns: int
+
+    def place(self, t_ns: Int64Array) -> Placed:
+        """Stamps of the recorder on the root."""
+        return place(t_ns, self.pieces, slack_ns=self.slack_ns)
+
+    @property
+    def largest_jump_ns(self) -> float:
+        """The largest difference between two pieces that follow each other."""
+        offsets = np.array([each.offset_ns for each in self.pieces], np.int64)
+        return float(np.max(np.abs(np.diff(offsets)), initial=0))
+
+    def error_at(self, root_ns: Int64Array) -> FloatArray:
+        """(N,) float64 ns, standard error at instants of the root, by the nearest piece."""
+        shifted = [root_ns + each.offset_ns for each in self.pieces]
+        away = [
+            np.maximum(np.maximum(each.start_ns - readings, readings - each.end_ns), 0)
+            for each, readings in zip(self.pieces, shifted, strict=True)
+        ]
+        errors = [
+            each.error_at(readings) for each, readings in zip(self.pieces, shifted, strict=True)
+        ]
+        nearest = np.argmin(away, axis=0)
+        return np.asarray(np.array(errors)[nearest, np.arange(len(root_ns))])
 
 
 def sync_version(clocks: Iterable[Mapping[str, Any]], *, rules: SyncRules) -> str:
@@ -95,12 +125,16 @@ def frames_of_drive(observations: pa.Table, clocks: pa.Table, *, rules: SyncRule
 
     Returns:
         Rows of `silver.frames`, one an image, ordered by camera and time. `clock` is `utc`, or
-        `reference` where nothing ties the drive to UTC.
+        `reference` where nothing ties the drive to UTC. An image whose stamp lies where the
+        camera's clock jumped keeps its row: its time is that of the nearest segment, the
+        uncertainty is as large as the jump, and every stream is `no_clock`.
     """
     rows = clocks.to_pylist()
     recorders = recorders_of(rows)
-    by_recorder = {recorders[row["recording_id"]]: row for row in rows}
-    known = {name: _clock_of(name, rows=by_recorder) for name in by_recorder}
+    by_recorder: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_recorder.setdefault(recorders[row["recording_id"]], []).append(row)
+    known = {name: _clock_of(name, rows=by_recorder, rules=rules) for name in by_recorder}
     channels = split_channels(observations, recorders=recorders, rules=rules)
     version = sync_version(rows, rules=rules)
     dates = {row["recording_id"]: row["ingest_date"] for row in rows}
@@ -130,9 +164,13 @@ def _frames_of_camera(
 ) -> dict[str, pa.Array]:
     """Columns of the frames of one camera, but for those that are the drive's."""
     clock = clocks[camera.recorder]
-    t_ns = camera.t_ns - clock.offset_ns
-    images = observations.take(pa.array(camera.rows))
+    placed = clock.place(camera.t_ns)
+    order = np.argsort(placed.t_ns, kind="stable")
+    t_ns = placed.t_ns[order]
+    images = observations.take(pa.array(camera.rows[order]))
     count = len(t_ns)
+    is_placed = placed.piece[order] != NO_PIECE
+    error_ns = np.where(is_placed, placed.error_ns[order], clock.largest_jump_ns)
     columns: dict[str, pa.Array] = {
         "clock": pa.repeat(UTC if clock.root == UTC else REFERENCE, count),
         "t_ns": pa.array(t_ns),
@@ -142,7 +180,7 @@ def _frames_of_camera(
         "camera_log_time_ns": images["log_time_ns"],
         **{f"camera_{name}": images[name] for name in _POINTER},
     }
-    used, streams = [clock], []
+    streams = []
     for stream in (LIDAR, *_VALUES):
         chosen = _choose(stream, channels, observations, camera=camera, clocks=clocks, rules=rules)
         of_chosen = clocks[chosen.recorder] if chosen else None
@@ -151,9 +189,9 @@ def _frames_of_camera(
         elif of_chosen is None or of_chosen.root != clock.root:
             aligned = without_clock(count, names=_VALUES.get(stream, ()))
         else:
-            samples = _samples(chosen, observations, stream=stream, clock=of_chosen)
-            aligned = align(t_ns, samples, rule=_rule(stream, rules))
-            used += [of_chosen]
+            chosen, samples = _samples(chosen, observations, stream=stream, clock=of_chosen)
+            aligned = _unplaced(align(t_ns, samples, rule=_rule(stream, rules)), ~is_placed)
+            error_ns = np.maximum(error_ns, of_chosen.error_at(t_ns))
         streams.append(aligned)
         columns |= _value_columns(stream, aligned)
         if stream == LIDAR:
@@ -162,24 +200,59 @@ def _frames_of_camera(
     errors = np.array([np.abs(each.sync_error_ns) for each in streams])
     return columns | {
         "sync_error_ns": pa.array(np.max(np.where(is_ok, errors, 0), axis=0)),
-        "clock_uncertainty_ns": pa.repeat(max(each.uncertainty_ns for each in used), count),
+        "clock_uncertainty_ns": pa.array(np.rint(error_ns).astype(np.int64)),
         "is_complete": pa.array(is_ok.all(axis=0)),
     }
 
 
-def _clock_of(recorder: str, *, rows: Mapping[str, Mapping[str, Any]]) -> _Clock:
+def _clock_of(
+    recorder: str, *, rows: Mapping[str, Sequence[Mapping[str, Any]]], rules: SyncRules
+) -> _Clock:
     """Follow the references of a recorder's clock to their root: UTC, or a recorder."""
     root, seen = recorder, {recorder}
-    while rows[root]["method"] == "shared_signal" and rows[root]["reference"] in rows:
-        root = rows[root]["reference"]
-        if root in seen:
+    while _first(rows[root])["method"] == "shared_signal":
+        reference = _first(rows[root])["reference"]
+        if reference not in rows or reference in seen:
             break
+        root = reference
         seen.add(root)
     return _Clock(
-        root=UTC if rows[root]["method"] == "gnss_time" else root,
-        offset_ns=rows[recorder]["offset_ns"],
-        uncertainty_ns=rows[recorder]["uncertainty_ns"] or 0,
+        root=UTC if _first(rows[root])["method"] == "gnss_time" else root,
+        pieces=_pieces_of(rows[recorder]),
+        slack_ns=rules.max_latency_ns,
     )
+
+
+def _first(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """A row that says what a recorder's clock hangs on; one recording may lack what others have."""
+    return min(rows, key=lambda row: row["method"] == "assumed")
+
+
+def _pieces_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Segment, ...]:
+    """Segments of a recorder's clock: those that recordings share are one."""
+    tied = [row for row in rows if row["method"] != "assumed"] or list(rows)
+    pieces: dict[tuple[int, int], Segment] = {}
+    for row in tied:
+        key = (row["anchor_ns"], row["offset_ns"])
+        if row["uncertainty_ns"] is None:
+            key = (0, row["offset_ns"])
+        found = Segment(
+            start_ns=row["valid_from_ns"],
+            end_ns=row["valid_to_ns"],
+            anchor_ns=row["anchor_ns"],
+            offset_ns=row["offset_ns"],
+            drift_ppb=row["drift_ppb"],
+            offset_error_ns=float(row["uncertainty_ns"] or 0),
+            drift_error_ppb=float(row["drift_uncertainty_ppb"] or 0.0),
+            samples=row["samples"],
+        )
+        known = pieces.setdefault(key, found)
+        pieces[key] = attrs.evolve(
+            known,
+            start_ns=min(known.start_ns, found.start_ns),
+            end_ns=max(known.end_ns, found.end_ns),
+        )
+    return tuple(sorted(pieces.values(), key=lambda each: each.start_ns))
 
 
 def _choose(
@@ -217,14 +290,31 @@ def _empty(stream: str) -> Stream:
 
 def _samples(
     channel: ChannelSamples, observations: pa.Table, *, stream: str, clock: _Clock
-) -> Stream:
-    """A channel on the clock of the frames."""
-    rows = pa.array(channel.rows)
+) -> tuple[ChannelSamples, Stream]:
+    """A channel on the clock of the frames, without what was stamped where its clock jumped."""
+    placed = clock.place(channel.t_ns)
+    known = np.flatnonzero(placed.piece != NO_PIECE)
+    order = known[np.argsort(placed.t_ns[known], kind="stable")]
+    kept = attrs.evolve(channel, t_ns=channel.t_ns[order], rows=channel.rows[order])
+    rows = pa.array(kept.rows)
     values = {
         name: observations[f"value_{i}"].take(rows).to_numpy().astype(np.float64)
         for i, name in enumerate(_VALUES.get(stream, ()))
     }
-    return Stream(channel.t_ns - clock.offset_ns, values)
+    return kept, Stream(placed.t_ns[order], values, placed.piece[order])
+
+
+def _unplaced(aligned: Aligned, unknown: BoolArray) -> Aligned:
+    """What is known of a stream, but for instants that are not known themselves."""
+    if not unknown.any():
+        return aligned
+    return Aligned(
+        index=np.where(unknown, -1, aligned.index),
+        t_ns=np.where(unknown, 0, aligned.t_ns),
+        sync_error_ns=np.where(unknown, 0, aligned.sync_error_ns),
+        state=np.where(unknown, NO_CLOCK, aligned.state),
+        values={name: np.where(unknown, np.nan, value) for name, value in aligned.values.items()},
+    )
 
 
 def _value_columns(stream: str, aligned: Aligned) -> dict[str, pa.Array]:

@@ -190,8 +190,8 @@ class SyncRules:
         min_overlap_ns: Shortest common span of two recorders that is evidence.
         min_correlation: Correlation below which two signals are not the same motion.
         max_ambiguity: Score of the second-best offset over the best, above which there is none.
-        max_drift_ppm: Drift of a recorder's oscillator that a constant offset leaves out; it goes
-            into the uncertainty.
+        max_drift_ppm: Drift that a recorder's oscillator hardly exceeds; it goes into the
+            uncertainty where the evidence does not tell the drift.
         max_latency_ns: Farthest that a sensor stamp may be from the log time to be on the same
             clock; streams beyond it are placed by their log time.
     """
@@ -214,7 +214,7 @@ class SyncRules:
     min_overlap_ns: int = 5_000_000_000
     min_correlation: float = 0.8
     max_ambiguity: float = 0.8
-    max_drift_ppm: float = 20.0
+    max_drift_ppm: float = 50.0
     max_latency_ns: int = 2_000_000_000
 
     @property

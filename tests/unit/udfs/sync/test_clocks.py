@@ -12,7 +12,6 @@ from udfs.sync.clocks import (
     Signal,
     combine_offsets,
     estimate_offset,
-    gnss_offset,
 )
 
 START_NS = 1_790_000_000_000_000_000
@@ -87,21 +86,27 @@ def test_recordings_that_overlap_in_part_are_placed_right():
     assert abs(found.offset_ns - 3_000_000_000) < 2_000_000
 
 
-def test_the_uncertainty_covers_the_error():
-    """Over 40 random drives the error stays within three standard errors, and is not far below."""
-    scores = []
-    for seed in range(40):
+def test_the_uncertainties_cover_the_errors():
+    """Over 60 random drives 95 % intervals of offset and drift hold the truth in 88 % or more."""
+    scores, drift_scores = [], []
+    for seed in range(60):
         rng = np.random.default_rng(seed)
-        truth = motion(rng)
+        truth = motion(rng, seconds=60.0)
         offset_ns = int(rng.integers(-5_000_000_000, 5_000_000_000))
+        drift = rng.uniform(-50e-6, 50e-6)
+        other = recorded(rng, truth, rate_hz=50, noise=0.03, offset_ns=offset_ns)
+        drifted = other.t_ns + np.rint(drift * (other.t_ns - START_NS)).astype(np.int64)
         found = estimate_offset(
             recorded(rng, truth, rate_hz=100, noise=0.05),
-            recorded(rng, truth, rate_hz=50, noise=0.03, offset_ns=offset_ns),
+            Signal(drifted, other.value),
             max_offset_ns=REACH_NS,
         )
-        scores.append((found.offset_ns - offset_ns) / found.uncertainty_ns)
-    assert 0.5 < np.sqrt(np.mean(np.square(scores))) < 1.5
-    assert np.mean(np.abs(scores) < 3) >= 0.95
+        true_ns = offset_ns + drift * (found.anchor_ns - offset_ns - START_NS)
+        scores.append((found.offset_ns - true_ns) / found.uncertainty_ns)
+        drift_scores.append((found.drift_ppb - 1e9 * drift) / found.drift_uncertainty_ppb)
+    for each in (scores, drift_scores):
+        assert 0.5 < np.sqrt(np.mean(np.square(each))) < 1.5
+        assert np.mean(np.abs(each) < 1.96) >= 0.88
 
 
 def test_standing_still_is_no_evidence():
@@ -131,25 +136,6 @@ def test_a_wild_stamp_does_not_fill_memory():
     wild = Signal(np.r_[np.int64(5), good.t_ns], np.r_[0.0, good.value])
     with pytest.raises(ClockError, match="TIME_OUT_OF_RANGE"):
         estimate_offset(good, wild, max_offset_ns=REACH_NS)
-
-
-def test_time_references_give_the_offset_despite_a_false_one():
-    """References with jitter, one an hour off: the offset holds within three standard errors."""
-    rng = np.random.default_rng(12)
-    utc = START_NS + np.arange(30, dtype=np.int64) * 1_000_000_000
-    stamps = utc + 81_234_567 + rng.normal(0, 300_000, 30).astype(np.int64)
-    utc[7] -= 3_600_000_000_000
-    found = gnss_offset(stamps, utc, stamps + 2_000_000)
-    assert abs(found.offset_ns - 81_234_567) < 3 * found.uncertainty_ns
-    assert found.samples == 29
-    assert found.uncertainty_ns < 150_000
-
-
-def test_two_time_references_are_too_few():
-    """Two references could both be wrong: no offset."""
-    t_ns = np.array([START_NS, START_NS + 10**9])
-    with pytest.raises(ClockError, match="NO_TIME_REFERENCE"):
-        gnss_offset(t_ns, t_ns, t_ns)
 
 
 def test_disagreeing_estimates_widen_the_error():

@@ -7,6 +7,7 @@ import datetime as dt
 import attrs
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
@@ -166,7 +167,9 @@ def test_gnss_time_and_shared_signals_tie_a_drive_to_utc():
     assert (bus["method"], bus["reference"]) == ("shared_signal", "adas")
     assert bus["evidence"] == "speed_m_s, yaw_rate_rad_s"
     assert abs(bus["offset_ns"] + 3_200_000_000) < min(3 * bus["uncertainty_ns"], 2_000_000)
-    assert (adas["drift_ppb"], adas["valid_from_ns"]) == (0.0, START_NS)
+    for clock in (adas, bus):
+        assert abs(clock["drift_ppb"]) < 3 * clock["drift_uncertainty_ppb"]
+        assert (clock["valid_from_ns"], clock["valid_to_ns"]) == (START_NS, START_NS + 24 * SECOND)
 
 
 def test_without_utc_the_camera_is_the_reference():
@@ -305,3 +308,95 @@ def test_units_are_converted_or_refused():
     assert si_factor("°", si_unit="rad") == pytest.approx(np.pi / 180)
     assert [si_factor(unit, si_unit="m_s") for unit in ("", None, "furlong")] == [None] * 3
     assert signal_key("Steering-Wheel Angle") == "steeringwheelangle"
+
+
+def stepped(tables, recording, *, at_s, size_ns, offset_ns):
+    """The tables as if a recorder's clock had been set while the drive went on."""
+    changed = {}
+    for name, table in tables.items():
+        sensed = pc.fill_null(table["sensor_time_ns"], table["log_time_ns"]).to_numpy()
+        true_s = (sensed - offset_ns - START_NS) / 1e9
+        mine = np.array(table["recording_id"].to_pylist()) == recording
+        shift = np.where(mine & (true_s >= at_s), size_ns, 0)
+        changed[name] = table
+        for column in ("log_time_ns", "sensor_time_ns"):
+            if table[column].null_count == len(table):
+                continue
+            where = table.schema.get_field_index(column)
+            moved = pa.array(table[column].to_numpy() + shift)
+            changed[name] = changed[name].set_column(where, table.schema.field(where), moved)
+    return changed
+
+
+@pytest.mark.parametrize("size_ns", [7_000_000, 733_000_000, -733_000_000])
+def test_a_jump_of_a_clock_with_gnss_time_makes_two_segments(size_ns):
+    """Either side has its offset, the jump is placed within 50 ms, and no frame pairs across it."""
+    tables = stepped(drive(), "adas-1", at_s=11.3, size_ns=size_ns, offset_ns=80_000_000)
+    observations = observations_of(tables, rules=RULES)
+    table = estimate_drive_clocks(
+        observations, recordings=recordings("adas-1", "bus-1"), rules=RULES
+    )
+    rows_ = [row for row in table.to_pylist() if row["recorder"] == "adas"]
+    assert len(rows_) == 2
+    before, after = sorted(rows_, key=lambda row: abs(row["offset_ns"] - 80_000_000))
+    for row, offset_ns in ((before, 80_000_000), (after, 80_000_000 + size_ns)):
+        assert abs(row["offset_ns"] - offset_ns) < 4 * row["uncertainty_ns"] < 2_000_000
+    if size_ns > 0:
+        last = before["valid_to_ns"] - before["offset_ns"] - START_NS
+        first = after["valid_from_ns"] - after["offset_ns"] - START_NS
+        assert first - last < 60_000_000
+        assert abs((first + last) / 2 - 11_300_000_000) < 50_000_000
+    bus = next(row for row in table.to_pylist() if row["recorder"] == "bus")
+    assert abs(bus["offset_ns"] + 3_200_000_000) < 3_000_000
+
+    frames = build_frames(tables, table, rules=RULES)
+    assert len(frames) == 240
+    t_s = (frames["t_ns"].to_numpy() - START_NS) / 1e9
+    exposure_s = np.arange(0, 24, 0.1) + 0.017
+    placed = np.array([state != "no_clock" for state in frames["pose_state"].to_pylist()])
+    true_s = exposure_s[np.argmin(np.abs(t_s[:, None] - exposure_s), axis=1)]
+    assert np.abs(t_s - true_s)[placed].max() < 0.002
+    assert np.count_nonzero(~placed) <= 2 * abs(size_ns) / 1e8 * (size_ns < 0) + 2
+    uncertainty = frames["clock_uncertainty_ns"].to_numpy()
+    assert np.all(uncertainty[~placed] >= abs(size_ns) * 0.9)
+    assert uncertainty[placed].max() < 2_000_000
+    position = frames["position_x_m"].to_numpy(zero_copy_only=False)
+    ok = np.array(frames["pose_state"].to_pylist()) == "ok"
+    inside = ok & (true_s < 23.9)
+    assert np.abs(position - 12 * true_s)[inside].max() < 12 * 0.002
+    assert np.count_nonzero(ok) > 200 if size_ns > 0 else np.count_nonzero(ok) > 180
+
+
+@pytest.mark.parametrize("size_ns", [7_000_000, 733_000_000, -733_000_000])
+def test_a_jump_of_a_clock_without_gnss_time_is_found_by_its_stamps(size_ns):
+    """A bus logger that was set while driving has the offset of either side, and a gap between."""
+    tables = stepped(drive(), "bus-1", at_s=11.31, size_ns=size_ns, offset_ns=-3_200_000_000)
+    of_bus = pa.array([START_NS, START_NS - 3 * SECOND])
+    spans = recordings("adas-1", "bus-1").drop(["start_ns"]).append_column("start_ns", of_bus)
+    table = estimate_drive_clocks(
+        observations_of(tables, rules=RULES), recordings=spans, rules=RULES
+    )
+    rows_ = [row for row in table.to_pylist() if row["recorder"] == "bus"]
+    assert [row["method"] for row in rows_] == ["shared_signal"] * 2
+    rows_.sort(key=lambda row: abs(row["offset_ns"] + 3_200_000_000))
+    for row, offset_ns in zip(rows_, (-3_200_000_000, -3_200_000_000 + size_ns), strict=True):
+        assert abs(row["offset_ns"] - offset_ns) < max(4 * row["uncertainty_ns"], 2_000_000)
+        assert row["uncertainty_ns"] < 3_000_000
+    frames = build_frames(tables, table, rules=RULES)
+    states = frames["steering_angle_state"].to_pylist()
+    assert "gap" in states
+    assert states.count("ok") > (235 if size_ns > 0 else 205)
+
+
+def test_a_clock_that_does_not_fit_its_signals_ties_nothing():
+    """A step that no grid shows is no average of both sides: the recorder is assumed."""
+    rng = np.random.default_rng(3)
+    tables = drive()
+    signals = tables["signals"]
+    where = signals.schema.get_field_index("log_time_ns")
+    jitter = rng.integers(-9_000_000, 9_000_000, len(signals))
+    loose = pa.array(signals["log_time_ns"].to_numpy() + jitter)
+    tables["signals"] = signals.set_column(where, signals.schema.field(where), loose)
+    tables = stepped(tables, "bus-1", at_s=12.0, size_ns=300_000_000, offset_ns=-3_200_000_000)
+    _, clocks = clocks_of(tables, "adas-1", "bus-1")
+    assert clocks["bus-1"]["method"] == "assumed"
