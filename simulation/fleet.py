@@ -53,6 +53,7 @@ class FleetSpec:
         seconds: Length of each.
         seed: Everything random follows from it.
         camera_size: Width and height of the camera's images.
+        jump_share: Share of the drives in which the clock of one recorder is set while it runs.
     """
 
     drives: int = attrs.field(default=6, validator=attrs.validators.ge(1))
@@ -62,10 +63,20 @@ class FleetSpec:
     )
     seed: int = 7
     camera_size: tuple[int, int] = attrs.field(default=(640, 384), converter=_image_size)
+    jump_share: float = attrs.field(
+        default=0.0,
+        validator=attrs.validators.and_(attrs.validators.ge(0.0), attrs.validators.le(1.0)),
+    )
 
     def digest(self) -> str:
-        """Hash of what decides the bytes of a drive; the number of drives does not."""
+        """Hash of what decides the bytes of a drive; the number of drives does not.
+
+        A share of no jumps is left out: such drives have the bytes that they had before there were
+        any.
+        """
         parts = attrs.asdict(self, filter=lambda field, _: field.name != "drives")
+        if not self.jump_share:
+            del parts["jump_share"]
         text = json.dumps({**parts, "revision": REVISION}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -147,7 +158,7 @@ def simulate_drive(spec: FleetSpec, *, index: int, out: Path, truth: Path) -> Dr
     if manifest and (truth_folder / _TRUTH_MARK).exists():
         paths = tuple(folder / one["path"] for one in manifest["objects"])
         return DriveFiles(drive_id, folder, truth_folder, paths, written=False)
-    plan = plan_drive(seed=spec.seed, index=index, seconds=spec.seconds)
+    plan = plan_drive(seed=spec.seed, index=index, seconds=spec.seconds, jump_share=spec.jump_share)
     paths = _write_drive(plan, spec=spec, folder=folder, truth_folder=truth_folder)
     return DriveFiles(drive_id, folder, truth_folder, paths, written=True)
 

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from simulation.actors import EGO_FRONT_M, Actor
-from simulation.clocks import RecorderClock, draw_clocks
+from simulation.clocks import RecorderClock, draw_clocks, draw_jumps
 from simulation.motion import (
     Motions,
     Trajectory,
@@ -86,13 +86,14 @@ def drive_id_of(index: int) -> str:
     return f"drive-{index:04d}"
 
 
-def plan_drive(*, seed: int, index: int, seconds: float) -> DrivePlan:
+def plan_drive(*, seed: int, index: int, seconds: float, jump_share: float = 0.0) -> DrivePlan:
     """Plan one drive of a fleet; costs milliseconds and touches no file.
 
     Args:
         seed: Seed of the fleet.
         index: Number of the drive, from 1.
         seconds: Length of the drive.
+        jump_share: Share of the drives in which the clock of one recorder is set.
 
     Returns:
         The plan, a function of the arguments alone.
@@ -102,8 +103,13 @@ def plan_drive(*, seed: int, index: int, seconds: float) -> DrivePlan:
     t_start_ns = _start_ns(seed, index=index, light=conditions.light)
     t_end_ns = t_start_ns + round(seconds * 1e9)
     acts = write_story(seed, index=index, seconds=seconds)
+    clocks = draw_clocks(seed, drive_id=drive_id, t_start_ns=t_start_ns)
+    jumps = draw_jumps(
+        seed, drive_id=drive_id, t_start_ns=t_start_ns, t_end_ns=t_end_ns, share=jump_share
+    )
+    clocks |= {name: attrs.evolve(clocks[name], jumps=found) for name, found in jumps.items()}
     rng = random_stream(seed, drive_id, "road")
-    centre = lay_centre_line(2 * _START_S_M + 28.0 * (seconds + 2.0), rng=rng)
+    centre = _lay_road(seconds, rng=rng)
     ego = _drive_ego(centre, acts=acts, t_start_ns=t_start_ns, t_end_ns=t_end_ns, rng=rng)
     road = _mark_road(centre, ego=ego, acts=acts, t_start_ns=t_start_ns)
     stage = Stage(road=road, ego=ego, t_start_ns=t_start_ns, seconds=seconds)
@@ -122,8 +128,35 @@ def plan_drive(*, seed: int, index: int, seconds: float) -> DrivePlan:
         actors=actors,
         motions=motions_of([actor.trajectory for actor in actors]),
         scenarios=find_scenarios(ego, actors=actors, t_start_ns=t_start_ns, t_end_ns=t_end_ns),
-        clocks=draw_clocks(seed, drive_id=drive_id, t_start_ns=t_start_ns),
+        clocks=clocks,
     )
+
+
+def plan_ego(*, seed: int, index: int, seconds: float) -> Trajectory:
+    """Plan the ego's motion alone; a hundredth of the time where nobody else is needed.
+
+    Args:
+        seed: Seed of the fleet.
+        index: Number of the drive, from 1.
+        seconds: Length of the drive.
+
+    Returns:
+        The same as that of `plan_drive`, with its margin of a second at either end.
+    """
+    t_start_ns = _start_ns(seed, index=index, light=draw_conditions(seed, index=index).light)
+    rng = random_stream(seed, drive_id_of(index), "road")
+    return _drive_ego(
+        _lay_road(seconds, rng=rng),
+        acts=write_story(seed, index=index, seconds=seconds),
+        t_start_ns=t_start_ns,
+        t_end_ns=t_start_ns + round(seconds * 1e9),
+        rng=rng,
+    )
+
+
+def _lay_road(seconds: float, *, rng: np.random.Generator) -> Path:
+    """Lay a centre line that is long enough for a drive."""
+    return lay_centre_line(2 * _START_S_M + 28.0 * (seconds + 2.0), rng=rng)
 
 
 def _drive_ego(

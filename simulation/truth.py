@@ -75,7 +75,10 @@ def write_truth(plan: DrivePlan, *, seen: Observations, folder: Path) -> None:
     pq.write_table(objects_table(plan, seen=seen), folder / "objects.parquet")
     _write_json(folder / "scenarios.json", [attrs.asdict(one) for one in plan.scenarios])
     _write_json(folder / "conditions.json", attrs.asdict(plan.conditions))
-    clocks = {name: attrs.asdict(clock) for name, clock in plan.clocks.items()}
+    clocks = {
+        name: attrs.asdict(clock, filter=lambda field, value: field.name != "jumps" or value)
+        for name, clock in plan.clocks.items()
+    }
     _write_json(folder / "clocks.json", clocks)
 
 

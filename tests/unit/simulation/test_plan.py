@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import attrs
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from simulation.actors import EGO_FRONT_M, EGO_REAR_M, EGO_WIDTH_M
-from simulation.plan import plan_drive
+from simulation.clocks import ClockJump, RecorderClock, draw_jumps
+from simulation.plan import plan_drive, plan_ego
 from simulation.scenarios import HARD_BRAKING_M_S2, STANDSTILL_M_S
 from simulation.story import write_story
 
@@ -139,6 +141,46 @@ def test_clock_errors_stay_in_their_bounds():
             assert 100_000 <= clocks[recorder].jitter_ns <= 1_000_000
             offsets.add(clocks[recorder].offset_ns)
     assert len(offsets) == 24
+
+
+def test_jumps_are_drawn_for_their_share_of_the_drives():
+    """About a share of the drives has one jump of one clock, in bounds; the rest is the same."""
+    jumps = []
+    for index in range(1, 101):
+        name = f"drive-{index:04d}"
+        found = draw_jumps(2, drive_id=name, t_start_ns=0, t_end_ns=10**11, share=0.2)
+        assert found == draw_jumps(2, drive_id=name, t_start_ns=0, t_end_ns=10**11, share=0.2)
+        jumps += [jump for each in found.values() for jump in each]
+    assert 10 <= len(jumps) <= 30
+    for jump in jumps:
+        assert 15 * 10**9 <= jump.t_ns <= 85 * 10**9
+        assert 5_000_000 <= abs(jump.size_ns) <= 2_000_000_000
+    assert {jump.size_ns > 0 for jump in jumps} == {True, False}
+    plain, set_once = (
+        plan_drive(seed=2, index=1, seconds=2.0, jump_share=share) for share in (0.0, 1.0)
+    )
+    assert sum(len(clock.jumps) for clock in set_once.clocks.values()) == 1
+    assert plain.clocks == {
+        name: attrs.evolve(clock, jumps=()) for name, clock in set_once.clocks.items()
+    }
+
+
+def test_a_clock_that_is_set_stamps_by_the_new_setting_from_then_on():
+    """The jump is in every stamp from its instant on, and the truth's JSON gives the clock back."""
+    clock = RecorderClock(7, 0.0, 0, 0, jumps=(ClockJump(100, -30), ClockJump(50, 4)))
+    t_ns = np.array([49, 50, 99, 100], np.int64)
+    assert clock.exact_stamp(t_ns).tolist() == [56, 61, 110, 81]
+    assert RecorderClock(**json.loads(json.dumps(attrs.asdict(clock)))) == clock
+    with pytest.raises(ValueError, match="no inverse"):
+        clock.utc_from_stamp(t_ns)
+
+
+def test_the_ego_alone_moves_as_in_its_drive():
+    """Planned without the others, the ego has the same trajectory."""
+    alone = plan_ego(seed=5, index=2, seconds=6.0)
+    assert np.array_equal(
+        alone.table, plan_drive(seed=5, index=2, seconds=6.0).ego.table, equal_nan=True
+    )
 
 
 def test_long_drives_go_on():
