@@ -25,6 +25,7 @@ _REACH_NS = 2_500_000_000
 """Farthest that readings of either side of a jump are looked for beyond it."""
 _CLEAR_SCALES = 8.0
 _NEAR_SCALES = 4.0
+_ALONE_SHARE = 0.7
 _USUAL_SCALES = 3.0
 _NORMAL_MAD = 1.4826
 _LEAST_STEP_NS = 500_000
@@ -75,13 +76,16 @@ def phase_steps(t_ns: Int64Array) -> list[PhaseStep]:
     # Where the clock went twice, stamps of both passes alternate: their distances are no period.
     spread = _NORMAL_MAD * float(np.median(np.abs(between - period)))
     period = float(np.mean(between[np.abs(between - period) <= _USUAL_SCALES * spread]))
-    count = np.r_[0, np.cumsum(np.round(between / period))]
+    # Within the reach of a step back, stamps of both grids alternate: they are left out here.
+    is_alone = np.r_[True, between >= _ALONE_SHARE * period]
+    is_alone &= np.r_[is_alone[1:], True]
+    clear = (t_ns - int(t_ns[0]))[is_alone]
+    if len(clear) < _LEAST_STAMPS:
+        return []
+    count = np.r_[0, np.cumsum(np.round(np.diff(clear) / period))]
     on_grid_ns = np.rint(count * period).astype(np.int64)
-    # Within the reach of a step back, stamps of both grids alternate; a count may stand still.
     try:
-        lines = fit_segments(
-            on_grid_ns, t_ns - int(t_ns[0]) - on_grid_ns, max_drift_ppm=_GRID_DRIFT_PPM
-        )
+        lines = fit_segments(on_grid_ns, clear - on_grid_ns, max_drift_ppm=_GRID_DRIFT_PPM)
     except ClockError:
         return []
     steps = (

@@ -246,6 +246,12 @@ def _surest_step(samples: _Samples, scale: float) -> tuple[int, int] | None:
     # A line that bends looks like a step from afar: near by it does not.
     needed = _LEAST_NEIGHBOURS * (2 * _LOCAL_SCALES * scale / max(abs(size[best]), scale)) ** 2
     half = max(_LEAST_NEIGHBOURS, int(np.ceil(needed / samples.weight[best])))
+    # Beside a hole in time that is longer than what is looked at, a slope explains any step.
+    hole = 2.0 * (samples.time[best] - samples.time[best - 1])
+    start, end = np.searchsorted(
+        samples.time, [samples.time[best - 1] - hole, samples.time[best] + hole]
+    )
+    half = max(half, best - int(start), int(end) - best)
     first = max(0, best - half)
     near = samples[first : best + half]
     local, local_size = _step_scores(near)
