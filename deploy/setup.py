@@ -210,7 +210,7 @@ def compile_native():
     processor = ["-mcpu=x86_64_v3"] if platform.machine() == "x86_64" else []
     run(
         [PYTHON, "-m", "ziglang", "cc", *processor, "-std=c11", "-O3", "-fPIC", "-shared",
-         "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror", *sources,
+         "-fno-strict-aliasing", "-fno-math-errno", "-Wall", "-Wextra", "-Werror", *sources,
          "-o", target / "kernels.so"],
         "Compiling udfs/native",
         env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(VENV / "zig")},

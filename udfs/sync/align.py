@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.recording import Int64Array
+from udfs.sync.interpolation import FloatArray, interpolate_linear
+from udfs.sync.limits import NO_LIMIT, Limits
+from udfs.sync.pairing import pair_samples, use_once
 from udfs.sync.rules import AlignRule
+from udfs.sync.states import CODES, MISSING, NO_CLOCK, OK, words_of
 
-FloatArray = npt.NDArray[np.float64]
+__all__ = ["OK", "Aligned", "Stream", "align", "without_clock"]
+
 StateArray = npt.NDArray[np.str_]
-
-OK, GAP, STALE, MISSING, NO_CLOCK = "ok", "gap", "stale", "missing", "no_clock"
 
 
 @attrs.frozen(eq=False)
@@ -73,40 +76,45 @@ def align(reference_t_ns: Int64Array, stream: Stream, *, rule: AlignRule) -> Ali
     Returns:
         One row an instant.
     """
-    instants = np.asarray(reference_t_ns, dtype=np.int64)
+    instants = np.ascontiguousarray(reference_t_ns, dtype=np.int64)
     if len(stream.t_ns) == 0:
         return _missing(len(instants), stream)
-    before, after = _neighbours(instants, stream.t_ns)
-    to_before = instants - stream.t_ns[before]
-    to_after = stream.t_ns[after] - instants
-    nearest = np.where(np.abs(to_before) <= np.abs(to_after), before, after)
-    error = stream.t_ns[nearest] - instants
-    inside = (to_before >= 0) & (to_after >= 0)
-    hole = inside & (stream.t_ns[after] - stream.t_ns[before] > rule.max_gap_ns)
-    near = np.abs(error) <= rule.max_error_ns
-    if stream.piece is not None:
-        jump = stream.piece[before] != stream.piece[after]
-        hole |= jump
-        near &= ~jump
-    if rule.method == "nearest":
-        state = np.where(near, OK, np.where(hole, GAP, STALE))
-    else:
-        exact = error == 0
-        state = np.where(
-            exact | (inside & ~hole), OK, np.where(hole, GAP, np.where(near, OK, STALE))
-        )
+    is_nearest = rule.method == "nearest"
+    paired = pair_samples(
+        instants,
+        np.ascontiguousarray(stream.t_ns, dtype=np.int64),
+        method="nearest" if is_nearest else "between",
+        limits=Limits(
+            tolerance_ns=rule.max_error_ns if is_nearest else NO_LIMIT,
+            max_gap_ns=rule.max_gap_ns,
+            edge_ns=rule.max_error_ns,
+        ),
+    )
     if rule.unique:
-        state[(state == OK) & ~_is_nearest_user(nearest, np.abs(error))] = STALE
-    ok = state == OK
-    values = {}
-    for name, samples in stream.values.items():
-        value = (
-            samples[nearest]
-            if rule.method == "nearest"
-            else _linear(samples, before, after, to_before, to_after, period=rule.period.get(name))
-        )
-        values[name] = np.where(ok, value, np.nan)
-    return Aligned(nearest, stream.t_ns[nearest], error, state, values)
+        use_once(paired, samples=len(stream.t_ns))
+    if stream.piece is not None:
+        paired.state[_in_a_jump(instants, stream.t_ns, stream.piece)] = CODES[GAP]
+    if is_nearest:
+        values = {name: samples[paired.index] for name, samples in stream.values.items()}
+    else:
+        columns = {
+            name: np.ascontiguousarray(samples, dtype=np.float64)
+            for name, samples in stream.values.items()
+        }
+        values = interpolate_linear(columns, paired.left, paired.share, period=rule.period)
+    ok = paired.state == CODES[OK]
+    values = {name: np.where(ok, value, np.nan) for name, value in values.items()}
+    return Aligned(paired.index, paired.t_ns, paired.distance_ns, words_of(paired.state), values)
+
+
+def _in_a_jump(
+    instants: Int64Array, t_ns: Int64Array, piece: Int64Array
+) -> npt.NDArray[np.bool_]:
+    """(M,) whether an instant lies between two samples that are on different pieces."""
+    last = np.flatnonzero(np.diff(piece))
+    begun = np.searchsorted(t_ns[last], instants, side="left")
+    over = np.searchsorted(t_ns[last + 1], instants, side="right")
+    return np.asarray(begun > over)
 
 
 def without_clock(count: int, *, names: tuple[str, ...] = ()) -> Aligned:
@@ -119,44 +127,3 @@ def without_clock(count: int, *, names: tuple[str, ...] = ()) -> Aligned:
 def _missing(count: int, stream: Stream) -> Aligned:
     unknown = without_clock(count, names=tuple(stream.values))
     return attrs.evolve(unknown, state=np.full(count, MISSING))
-
-
-def _neighbours(instants: Int64Array, t_ns: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """(M,) indices of the samples at or before and at or after; both the end one outside."""
-    after = np.searchsorted(t_ns, instants, side="left")
-    before = np.where(
-        (after < len(t_ns)) & (t_ns[np.minimum(after, len(t_ns) - 1)] == instants), after, after - 1
-    )
-    last = len(t_ns) - 1
-    return np.clip(before, 0, last), np.clip(after, 0, last)
-
-
-def _is_nearest_user(index: Int64Array, distance: Int64Array) -> npt.NDArray[np.bool_]:
-    """(M,) whether this instant is the closest (then the first) of those that name the sample."""
-    order = np.lexsort((np.arange(len(index)), distance, index))
-    first = np.r_[True, index[order][1:] != index[order][:-1]]
-    chosen = np.zeros(len(index), dtype=np.bool_)
-    chosen[order[first]] = True
-    return chosen
-
-
-def _linear(
-    samples: FloatArray,
-    before: Int64Array,
-    after: Int64Array,
-    to_before: Int64Array,
-    to_after: Int64Array,
-    *,
-    period: float | None,
-) -> FloatArray:
-    """(M,) straight line between the neighbours; the shorter way round for what wraps."""
-    span = (to_before + to_after).astype(np.float64)
-    share = np.divide(to_before, span, out=np.zeros_like(span), where=span > 0)
-    share = np.clip(share, 0.0, 1.0)
-    step = samples[after] - samples[before]
-    if period is not None:
-        step = step - period * np.round(step / period)
-    value = samples[before] + share * step
-    if period is not None:
-        value = value - period * np.round(value / period)
-    return np.asarray(value, dtype=np.float64)
