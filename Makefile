@@ -36,7 +36,7 @@ format: setup  ## rewrite the sources in the one format
 	@$(BIN)/ruff check --fix .
 
 bench: setup  ## side by side with the peers; results in benchmarks/RESULTS.md
-	@for one in benchmarks/decode_*.py benchmarks/scale_*.py benchmarks/read_*.py benchmarks/ingest_*.py; do $(BIN)/python $$one --write || exit 1; done
+	@for one in benchmarks/decode_*.py benchmarks/scale_*.py benchmarks/read_*.py benchmarks/ingest_*.py benchmarks/sync_*.py; do $(BIN)/python $$one --write || exit 1; done
 
 docs: setup  ## regenerate what is generated
 	@$(BIN)/python -m quality.document

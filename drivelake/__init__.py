@@ -1,10 +1,26 @@
 """The front door of drivelake.
 
-In a notebook: `drivelake.read(uri)`, `drivelake.table(name)`, `drivelake.sql(statement)` and
-`drivelake.sync(streams, clocks)`.
+In a notebook: `drivelake.read(uri)`, `drivelake.table(name)`, `drivelake.sql(statement)`,
+`drivelake.sync(streams, reference=…, rules=…)` with `drivelake.Rule` and `drivelake.Rate`, and
+`drivelake.frames(streams, clocks)`.
 In a shell: the `drivelake` command.
 """
 
-from drivelake.notebook import read, sql, sync, table
+from typing import Any
 
-__all__ = ["read", "sql", "sync", "table"]
+from drivelake.notebook import frames, read, sql, sync, table
+
+__all__ = ["Rate", "Rule", "frames", "read", "sql", "sync", "table"]
+
+
+def __getattr__(name: str) -> Any:
+    """The types that `sync` takes, imported when they are asked for: the command needs no NumPy."""
+    if name == "Rule":
+        from udfs.sync.stream_rules import Rule
+
+        return Rule
+    if name == "Rate":
+        from udfs.sync.reference import Rate
+
+        return Rate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

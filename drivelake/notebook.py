@@ -1,14 +1,16 @@
-"""The names that a notebook imports: `drivelake.read`, `table`, `sql` and `sync`."""
+"""The names that a notebook imports: `drivelake.read`, `table`, `sql`, `sync` and `frames`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from udfs.decode.reading import Time
+    from udfs.sync.reference import Rate
+    from udfs.sync.stream_rules import Method, Rule
 
 
 def read(
@@ -90,17 +92,80 @@ def sql(statement: str, *, engine: str = "spark") -> pa.Table:
     return run_query(load_settings(), statement, engine=engine)  # type: ignore[arg-type]
 
 
-def sync(streams: Mapping[str, pa.Table], clocks: pa.Table, *, rules: Any = None) -> pa.Table:
-    """Frames of one drive from Arrow tables, without Spark; see `udfs.sync.frames`.
+def sync(
+    streams: Mapping[str, Any],
+    *,
+    reference: str | Rate,
+    rules: Mapping[str, Rule | Method],
+    time: str = "t_ns",
+    jumps_ns: Mapping[str, Any] | None = None,
+    gaps_ns: Mapping[str, Any] | None = None,
+    without_clock: Collection[str] = (),
+) -> pa.Table:
+    """Bring streams to the instants of one of them, or of a fixed rate; without Spark or a lake.
+
+    Nothing is made up: an instant without a value has null and the reason, and each value says how
+    old it was. All times are int64 ns on one clock, and are compared exactly.
+
+    >>> import pyarrow as pa, drivelake
+    >>> images = pa.table({"t_ns": [0, 100, 200], "image": ["a", "b", "c"]})
+    >>> speed = pa.table({"t_ns": [10, 60, 110, 160], "m_s": [1.0, 2.0, 3.0, 4.0]})
+    >>> frames = drivelake.sync(
+    ...     {"camera": images, "speed": speed},
+    ...     reference="camera",
+    ...     rules={"speed": drivelake.Rule("linear", max_gap_ns=60)},
+    ... )
+    >>> frames["speed_m_s"].to_pylist()
+    [None, 2.8, None]
+    >>> frames["speed_state"].to_pylist()
+    ['stale', 'ok', 'stale']
+    >>> frames["speed_distance_ns"].to_pylist()
+    [10, 10, -40]
+
+    Args:
+        streams: Arrow tables, or what Arrow can read as one (Polars, DuckDB, …), by name; each in
+            time order.
+        reference: Name of the stream whose times are the instants, or `drivelake.Rate(hz)`, whose
+            instants open half-open windows.
+        rules: A `drivelake.Rule` or the name of one for each other stream.
+        time: Column of the times: int64 ns, or an Arrow timestamp.
+        jumps_ns: By stream, instants at which its clock jumped: nothing is paired or interpolated
+            across them. A sample or an instant at one belongs to what begins there.
+        gaps_ns: The same for instants at which a stream begins anew after a gap.
+        without_clock: Streams whose clock can't be related to the reference's.
+
+    Returns:
+        A row for each instant: `t_ns`, and for each stream its columns as `<stream>_<column>`;
+        `<stream>_t_ns`, the time of the sample (of two, the closer; of a window, the last; null for
+        none); `<stream>_distance_ns`, that time minus the instant; and `<stream>_state`:
+
+        - ok: the values are there (a cell that is null in the sample stays null).
+        - gap: the instant lies in a hole wider than `max_gap_ns`, or behind a declared gap.
+        - stale: the sample is too far away, too old, or serves another instant.
+        - missing: the stream has nothing for this instant.
+        - jump: what there is lies across a jump of the clock.
+        - no_clock: the stream is one of `without_clock`.
+
+    Raises:
+        ContractViolation: USAGE, a name that there is not, a rule that does not fit a column, or
+            times that are not in order.
+    """
+    from udfs.sync.synchronise import synchronise
+
+    return synchronise(
+        streams, reference=reference, rules=rules, time=time, jumps_ns=jumps_ns, gaps_ns=gaps_ns,
+        without_clock=without_clock,
+    )  # fmt: skip
+
+
+def frames(streams: Mapping[str, pa.Table], clocks: pa.Table, *, rules: Any = None) -> pa.Table:
+    """Rows of `silver.frames` of one drive from silver tables, without Spark.
 
     Args:
         streams: Silver rows by kind (`images`, `point_clouds`, `gnss`, `imu`, `odometry`,
             `signals`).
         clocks: Rows of `silver.clocks` of the drive's recordings.
         rules: `udfs.sync.rules.SyncRules`; the defaults if not given.
-
-    Returns:
-        Rows with the schema of `silver.frames`.
     """
     from udfs.sync.frames import build_frames
     from udfs.sync.rules import SyncRules

@@ -22,6 +22,7 @@ from udfs.sync.windows import Windows, find_windows
 
 _LEAST_NS, _MOST_NS = -(2**63), 2**63 - 1
 T_NS = "t_ns"
+_OWN = (T_NS, "distance_ns", "state")
 
 
 @attrs.frozen(eq=False)
@@ -108,6 +109,9 @@ def samples_of(name: str, table: Any, *, time: str, boundaries: Boundaries) -> S
         for column, values in zip(rows.column_names, rows.columns, strict=True)
     }
     t_ns = _times(name, columns.pop(time))
+    if taken := [column for column in _OWN if column in columns]:
+        what = f"the stream {name} has a column {taken[0]}, which the result has for its own"
+        raise usage(what, remedy="Rename it, or leave it out")
     if (at := first_descent(t_ns)) >= 0:
         what = (
             f"the stream {name} is not in time order: row {at} has {t_ns[at]} after {t_ns[at - 1]}"
