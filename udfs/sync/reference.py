@@ -52,4 +52,5 @@ class Rate:
         if last > _MOST_NS or (part and count * part > _MOST_NS):
             raise usage(f"{self.hz} Hz from {start_ns} on runs past the end of time in int64 ns")
         step = np.arange(count + 1, dtype=np.int64)
-        return start_ns + step * whole + step * part // period.denominator
+        found = step * whole + start_ns
+        return found + step * part // period.denominator if part else found

@@ -204,6 +204,24 @@ def test_a_sample_serves_one_instant_if_it_is_to_be_unique():
     assert found["state"][2:] == ["stale"] * 3
 
 
+def test_what_is_said_of_a_value_takes_17_bytes():
+    """Time, distance and state of a stream: 8 + 8 + 1 bytes a row, however long the words are."""
+    t_ns = pa.array(range(10_000))
+    found = synchronise({"s": pa.table({"t_ns": t_ns})}, reference=Rate(10**9), rules={"s": "last"})
+    about = found.drop_columns(["t_ns"]).nbytes
+    assert 17 * 10_000 <= about <= 17 * 10_000 + 200
+
+
+def test_events_within_events_take_one_pass():
+    """A hundred thousand nested events, and as many instants that only the first one holds."""
+    count = 100_000
+    begins = np.arange(count)
+    events = pa.table({"t_ns": begins, "end_ns": np.r_[10 * count, 2 * count - begins[1:]]})
+    instants = pa.table({"t_ns": np.arange(3 * count, 4 * count)})
+    found = synchronise({"a": instants, "e": events}, reference="a", rules={"e": "event"})
+    assert set(found["e_t_ns"].to_pylist()) == {0}
+
+
 @given(hz=st.fractions(Fraction(1, 10), 10**9, max_denominator=1000), count=st.integers(0, 300))
 def test_instants_of_a_rate_are_exact(hz, count):
     """Instant k is k periods on, rounded down, however many there were; the end is exclusive."""
