@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdint.h>
 
-enum { BLOCK = 64, LINE_BLOCK = 1024, TERMS = 12, HALVINGS = 3 };
+enum { BLOCK = 64, LINE_BLOCK = 1024, HALVINGS = 3 };
 
 static inline double shorter(double step, double period) {
     return period > 0 ? step - period * rint(step / period) : step;
@@ -71,8 +71,10 @@ static inline void take_the_shorter_way(Rotations *all) {
    Source: D. Eberly, A Fast and Accurate Algorithm for Computing SLERP, 2011. */
 static inline double weight(double share, double less_one) {
     double square = share * share, sum = 1;
-    for (int k = TERMS; k > 0; k--)
-        sum = 1 + (square - k * k) / (double)(k * (2 * k + 1)) * less_one * sum;
+#define TERM(k) sum = 1 + (square * (1.0 / (k * (2 * k + 1))) - k / (2.0 * k + 1)) * less_one * sum
+    TERM(12), TERM(11), TERM(10), TERM(9), TERM(8), TERM(7);
+    TERM(6), TERM(5), TERM(4), TERM(3), TERM(2), TERM(1);
+#undef TERM
     return share * sum;
 }
 
