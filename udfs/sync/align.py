@@ -13,7 +13,7 @@ from udfs.sync.interpolation import FloatArray, interpolate_linear
 from udfs.sync.limits import NO_LIMIT, Limits
 from udfs.sync.pairing import pair_samples, use_once
 from udfs.sync.rules import AlignRule
-from udfs.sync.states import CODES, MISSING, NO_CLOCK, OK, words_of
+from udfs.sync.states import CODES, GAP, MISSING, NO_CLOCK, OK, words_of
 
 __all__ = ["OK", "Aligned", "Stream", "align", "without_clock"]
 
