@@ -15,8 +15,6 @@ from udfs.sync.pairing import pair_samples, use_once
 from udfs.sync.rules import AlignRule
 from udfs.sync.states import CODES, GAP, MISSING, NO_CLOCK, OK, words_of
 
-__all__ = ["OK", "Aligned", "Stream", "align", "without_clock"]
-
 StateArray = npt.NDArray[np.str_]
 
 
@@ -107,9 +105,7 @@ def align(reference_t_ns: Int64Array, stream: Stream, *, rule: AlignRule) -> Ali
     return Aligned(paired.index, paired.t_ns, paired.distance_ns, words_of(paired.state), values)
 
 
-def _in_a_jump(
-    instants: Int64Array, t_ns: Int64Array, piece: Int64Array
-) -> npt.NDArray[np.bool_]:
+def _in_a_jump(instants: Int64Array, t_ns: Int64Array, piece: Int64Array) -> npt.NDArray[np.bool_]:
     """(M,) whether an instant lies between two samples that are on different pieces."""
     last = np.flatnonzero(np.diff(piece))
     begun = np.searchsorted(t_ns[last], instants, side="left")

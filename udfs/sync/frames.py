@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 from contracts.ids import content_hash
 from contracts.recording import Int64Array
 from contracts.tables import TABLES
-from udfs.sync.align import NO_CLOCK, OK, Aligned, Stream, align, without_clock
+from udfs.sync.align import Aligned, Stream, align, without_clock
 from udfs.sync.channels import ChannelSamples, best_channel, split_channels
 from udfs.sync.drive_clocks import UTC, recorders_of
 from udfs.sync.mapping import NO_PIECE, Placed, place
 from udfs.sync.observations import CAMERA, GNSS, LIDAR, POSE, observations_of
 from udfs.sync.rules import AlignRule, SyncRules
 from udfs.sync.segments import BoolArray, FloatArray, Segment
+from udfs.sync.states import NO_CLOCK, OK
 
 FRAMES = TABLES["silver.frames"].schema
 REFERENCE = "reference"
