@@ -25,7 +25,7 @@ from contracts.errors import (
     UnsupportedFormatError,
 )
 from contracts.limits import UPLOAD_ALERTS
-from drivelake import recording_commands
+from drivelake import clock_commands, recording_commands
 from drivelake.environment import load_settings
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ app = typer.Typer(
     add_completion=True,
 )
 recording_commands.register(app)
+clock_commands.register(app)
 out = Console()
 err = Console(stderr=True)
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

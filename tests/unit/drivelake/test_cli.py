@@ -43,6 +43,7 @@ COMMANDS = (
     "doctor",
     "convert",
     "recover",
+    "clocks",
 )
 
 

@@ -1,0 +1,138 @@
+"""`drivelake clocks`: how sure of its times a drive is, to be looked at."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from drivelake.environment import load_settings
+
+if TYPE_CHECKING:
+    from drivelake.clock_report import CameraReport, ClockReport
+
+out = Console()
+_ALL, _SOME, _NONE, _NO_FRAME = "█", "▄", "·", " "
+_TWO_SIGMA = 1.96
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(epilog="Example: `drivelake clocks`, or `drivelake clocks drive-0001 --json`")(
+        clocks
+    )
+
+
+def clocks(
+    drive: Annotated[
+        str | None, typer.Argument(help="Drive; without one, all of them.", metavar="DRIVE")
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show the clocks of a drive: offsets, drifts, jumps, how sure they are, and what it was worth.
+
+    Offsets are those in the middle of the evidence, with the half width of the 95 % interval.
+    """
+    from drivelake.clock_report import list_drives, report_clocks
+
+    settings = load_settings()
+    if drive is None:
+        drives = list_drives(settings)
+        if as_json:
+            _print_json(drives)
+        else:
+            out.print(_drives(drives))
+        return
+    report = report_clocks(settings, drive)
+    if as_json:
+        _print_json(attrs.asdict(report))
+        return
+    out.print(_segments(report))
+    for camera in report.cameras:
+        out.print(_streams(camera))
+    if report.cameras:
+        out.print(f"{_ALL} all frames of that time ok, {_SOME} some, {_NONE} none", style="dim")
+    else:
+        out.print("No frame was made of this drive yet.")
+
+
+def _drives(drives: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table("drive", "recorders", "jumps", "least sure, ms", title="Clocks")
+    for row in drives:
+        recorders = "; ".join(f"{how}: {', '.join(who)}" for how, who in row["recorders"].items())
+        table.add_row(
+            Text(row["drive_id"]),
+            Text(recorders),
+            str(row["jumps"]),
+            _milliseconds(row["uncertainty_ns"], scale=_TWO_SIGMA),
+        )
+    return table
+
+
+def _segments(report: ClockReport) -> Table:
+    table = Table(
+        "recorder", "from, s", "to, s", "offset, ms", "± 95 %", "drift, ppm", "± 95 %",
+        "jump, ms", "against", "how", "by", title=f"Clocks of {report.drive_id}",
+    )  # fmt: skip
+    first: dict[str, int] = {}
+    for row in report.segments:
+        name = row["recorder"] or row["recording_id"][:12]
+        begin = first.setdefault(name, row["valid_from_ns"])
+        is_known = row["method"] != "assumed"
+        drift_error = row["drift_uncertainty_ppb"]
+        table.add_row(
+            Text(name),
+            f"{(row['valid_from_ns'] - begin) / 1e9:.2f}",
+            f"{(row['valid_to_ns'] - begin) / 1e9:.2f}",
+            f"{row['offset_ns'] / 1e6:,.3f}" if is_known else "unknown",
+            _milliseconds(row["uncertainty_ns"], scale=_TWO_SIGMA),
+            f"{row['drift_ppb'] / 1e3:.2f}" if is_known else "",
+            f"{_TWO_SIGMA * drift_error / 1e3:.2f}" if drift_error is not None else "",
+            "" if row["jump_ns"] is None else f"{row['jump_ns'] / 1e6:,.3f}",
+            Text(row["reference"]),
+            Text(row["method"]),
+            Text(row["evidence"] or ""),
+        )
+    return table
+
+
+def _streams(camera: CameraReport) -> Table:
+    seconds = (camera.end_ns - camera.start_ns) / 1e9
+    table = Table(
+        "stream", "frames ok", "median, ms", "99 %, ms", f"0 s to {seconds:.1f} s", "else",
+        title=f"Frames of {camera.topic}: {camera.complete:,} of {camera.frames:,} complete, clock"
+        f" {camera.clock} ± {_TWO_SIGMA * camera.uncertainty_ms:.3f} ms",
+    )  # fmt: skip
+    for stream in camera.streams:
+        lost = {state: n for state, n in stream.frames.items() if state != "ok"}
+        table.add_row(
+            stream.name,
+            f"{stream.frames.get('ok', 0):,}",
+            "" if stream.median_ms is None else f"{stream.median_ms:.2f}",
+            "" if stream.p99_ms is None else f"{stream.p99_ms:.2f}",
+            Text("".join(_cell(share) for share in stream.timeline), no_wrap=True),
+            ", ".join(f"{n:,} {state}" for state, n in lost.items()),
+        )
+    return table
+
+
+def _cell(share: float | None) -> str:
+    if share is None:
+        return _NO_FRAME
+    return _ALL if share == 1.0 else _SOME if share > 0.0 else _NONE
+
+
+def _milliseconds(value_ns: int | None, *, scale: float) -> str:
+    return "unknown" if value_ns is None else f"{scale * value_ns / 1e6:.3f}"
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
