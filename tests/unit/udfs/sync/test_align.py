@@ -45,6 +45,18 @@ def test_linear_does_not_bridge_a_hole():
     assert found.values["v"][1] == 1.0
 
 
+@pytest.mark.parametrize("rule", [LINEAR, NEAREST])
+def test_nothing_is_paired_across_a_jump(rule):
+    """Between two samples with a jump between them is a gap, however near; at them there is not."""
+    jumped = Stream(instants(100, 130, 160), {"v": np.arange(3.0)}, np.array([0, 1, 1]))
+    found = align(instants(99, 100, 101, 129, 130, 131), jumped, rule=rule)
+    states = found.state.tolist()
+    assert [state == "gap" for state in states] == [False, False, True, True, False, False]
+    assert [state for state in states if state not in {"gap", "stale"}] != []
+    assert np.isnan(found.values["v"][2:4]).all()
+    assert found.values["v"][[1, 4]].tolist() == [0.0, 1.0]
+
+
 def test_nothing_is_extrapolated():
     """Outside the samples the nearest one serves within the limit; beyond it the state is stale."""
     found = align(
