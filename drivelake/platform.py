@@ -220,6 +220,7 @@ def service_environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "OMP_NUM_THREADS": "1",
+        **({"DRIVELAKE_SYNC": settings.sync_uri} if settings.sync_uri else {}),
         **settings.storage_options,
     }
 

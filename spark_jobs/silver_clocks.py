@@ -22,6 +22,7 @@ from spark_jobs.drives import (
     read_stream_rows,
 )
 from spark_jobs.report import JobReport, report_since
+from spark_jobs.sync_rules import sync_rules
 from spark_jobs.tables import ensure_table, is_one_of, read_arrow, replace_rows, table_version
 from udfs.sync.drive_clocks import CLOCKS, clock_version, estimate_drive_clocks
 from udfs.sync.rules import SyncRules
@@ -42,10 +43,10 @@ def run(
         spark: Session.
         settings: Where the lake is.
         drive_ids: Drives to look at; all by default.
-        rules: Signals and limits; the defaults if None.
+        rules: Signals and limits; those of the deployment if None.
     """
     started = time.monotonic()
-    rules = rules or SyncRules()
+    rules = rules or sync_rules(settings)
     ensure_table(spark, settings, TABLES[TABLE])
     before = table_version(settings, TABLE)
     recordings = read_recordings(settings, drive_ids=drive_ids)

@@ -18,6 +18,7 @@ from contracts.settings import Settings
 from contracts.tables import TABLES
 from spark_jobs.drives import in_batches, observations_in, read_stream_rows
 from spark_jobs.report import JobReport, report_since
+from spark_jobs.sync_rules import sync_rules
 from spark_jobs.tables import (
     ensure_table,
     is_one_of,
@@ -47,10 +48,10 @@ def run(
         spark: Session.
         settings: Where the lake is.
         drive_ids: Drives to look at; all that have clocks by default.
-        rules: Streams and limits; the defaults if None.
+        rules: Streams and limits; those of the deployment if None.
     """
     started = time.monotonic()
-    rules = rules or SyncRules()
+    rules = rules or sync_rules(settings)
     ensure_table(spark, settings, TABLES[TABLE])
     before = table_version(settings, TABLE)
     clocks = _read_clocks(settings, drive_ids=drive_ids)
