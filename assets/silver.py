@@ -55,7 +55,7 @@ def frames(
     context: dg.AssetExecutionContext, deployment: Deployment, spark: Spark
 ) -> dg.MaterializeResult[None]:
     """Bring every sensor to the instants of the camera, for the drives of the day."""
-    from quality.plots import plot_sync_errors
+    from quality.plots import plot_sync_errors, plot_timeline
     from spark_jobs import silver_frames
     from spark_jobs.tables import read_arrow
 
@@ -64,7 +64,8 @@ def frames(
         report = silver_frames.run(spark.session, settings, drive_ids=_drives_of(settings, day))
     rows = read_arrow(settings, report.table, filters=[("ingest_date", "=", day)])
     errors = picture(plot_sync_errors(rows), title="Sync error by stream")
-    more = {**job_metadata(report), "frames/sync_errors": errors}
+    timeline = picture(plot_timeline(rows), title="Streams of the drives with most gaps")
+    more = {**job_metadata(report), "frames/sync_errors": errors, "frames/timeline": timeline}
     return table_result(settings, report.table, day=day, more=more)
 
 

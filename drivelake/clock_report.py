@@ -17,7 +17,7 @@ from spark_jobs import delta
 
 CLOCKS, FRAMES = "silver.clocks", "silver.frames"
 _STATE, _ERROR = "_state", "_sync_error_ns"
-_CELLS = 60
+_MOST_CELLS = 60
 _SEGMENT_COLUMNS = (
     "drive_id", "recording_id", "recorder", "reference", "valid_from_ns", "valid_to_ns",
     "anchor_ns", "offset_ns", "uncertainty_ns", "drift_ppb", "drift_uncertainty_ppb", "method",
@@ -180,8 +180,10 @@ def _offset_at(segment: Mapping[str, Any], t_ns: int) -> int:
 def _camera(topic: str, frames: pa.Table) -> CameraReport:
     t_ns = frames["t_ns"].to_numpy()
     first, last = int(t_ns.min()), int(t_ns.max())
-    cell = np.minimum((t_ns - first) * _CELLS // max(last - first, 1), _CELLS - 1)
-    count = np.bincount(cell, minlength=_CELLS)
+    # Two frames a cell: with fewer, cells without one would look like lost images.
+    cells = int(np.clip(len(frames) // 2, 10, _MOST_CELLS))
+    cell = np.minimum((t_ns - first) * cells // max(last - first, 1), cells - 1)
+    count = np.bincount(cell, minlength=cells)
     streams = []
     for column in frames.column_names:
         if not column.endswith(_STATE):
@@ -189,7 +191,7 @@ def _camera(topic: str, frames: pa.Table) -> CameraReport:
         name = column.removesuffix(_STATE)
         states = frames[column].to_pylist()
         is_ok = np.array([state == "ok" for state in states])
-        ok = np.bincount(cell, is_ok, minlength=_CELLS)
+        ok = np.bincount(cell, is_ok, minlength=cells)
         distance = np.abs(frames[name + _ERROR].to_numpy()[is_ok].astype(np.float64)) / 1e6
         streams.append(
             StreamReport(

@@ -6,12 +6,17 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ERROR = "_sync_error_ns"
+_ERROR, _STATE = "_sync_error_ns", "_state"
+_DRIVES = 6
+_CELLS = 120
+_COLOURS = ("#ffffff", "#d62728", "#ff9f4a", "#4a9a5c")  # no frame, none ok, some, all
 
 
 def plot_sync_errors(frames: pa.Table) -> bytes:
@@ -58,11 +63,70 @@ def plot_clock_offsets(clocks: pa.Table) -> bytes:
     return _png(figure, axes)
 
 
-def _figure() -> tuple[Figure, Any]:
+def plot_timeline(frames: pa.Table) -> bytes:
+    """PNG: when each stream was ok in the frames, from the first frame of a drive to its last.
+
+    Args:
+        frames: Rows of `silver.frames`; of many drives, those with the most gaps are drawn.
+    """
+    streams = [name.removesuffix(_STATE) for name in frames.column_names if name.endswith(_STATE)]
+    by_drive = {
+        drive: frames.filter(pc.equal(frames["drive_id"], drive))
+        for drive in sorted(pc.unique(frames["drive_id"]).to_pylist())
+    }
+    by_drive = {
+        drive: rows for drive, rows in by_drive.items() if rows["t_ns"].null_count < len(rows)
+    }
+    # Two frames a cell: with fewer, cells without one would look like lost images.
+    cells = int(np.clip(min(map(len, by_drive.values()), default=0) // 2, 10, _CELLS))
+    shares = {
+        drive: np.array([_shares(rows, f"{stream}{_STATE}", cells=cells) for stream in streams])
+        for drive, rows in by_drive.items()
+    }
+    worst = sorted(shares, key=lambda drive: (float(np.nanmean(shares[drive])), drive))[:_DRIVES]
+    figure, axes = _figure(height=max(4.0, 0.7 + 0.17 * len(streams) * len(worst)))
+    if worst:
+        grid = np.concatenate([shares[drive] for drive in worst])
+        kind = np.select([np.isnan(grid), grid == 0.0, grid < 1.0], [0, 1, 2], 3)
+        axes.imshow(
+            kind, aspect="auto", interpolation="nearest", extent=(0, 100, len(kind), 0),
+            cmap=_colours(), vmin=-0.5, vmax=3.5,
+        )  # fmt: skip
+        names = [stream.replace("_", " ") for _ in worst for stream in streams]
+        axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
+        for i, drive in enumerate(worst):
+            axes.axhline(i * len(streams), color="black", linewidth=0.8)
+            axes.text(
+                101, (i + 0.5) * len(streams), drive[:16], rotation=90, va="center", fontsize=7
+            )
+    axes.grid(visible=False)
+    axes.set(xlabel="% of the drive; green: all ok, orange: some, red: none", title="Streams")
+    return _png(figure, axes)
+
+
+def _shares(frames: pa.Table, state: str, *, cells: int) -> npt.NDArray[np.float64]:
+    """(cells,) share of the frames of each part of a drive that are ok; NaN without a frame."""
+    rows = frames.filter(pc.is_valid(frames["t_ns"]))
+    t_ns = rows["t_ns"].to_numpy()
+    span = max(int(t_ns.max() - t_ns.min()), 1)
+    cell = np.minimum((t_ns - t_ns.min()) * cells // span, cells - 1)
+    is_ok = pc.fill_null(pc.equal(rows[state], "ok"), False).to_numpy()
+    count = np.bincount(cell, minlength=cells)
+    ok = np.bincount(cell, is_ok, minlength=cells)
+    return np.divide(ok, count, out=np.full(cells, np.nan), where=count > 0)
+
+
+def _colours() -> Any:
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(_COLOURS)
+
+
+def _figure(*, height: float = 4.0) -> tuple[Figure, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(6, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.grid(alpha=0.3)

@@ -8,24 +8,28 @@ import pyarrow as pa
 import pytest
 from matplotlib.image import imread
 
-from quality.plots import plot_clock_offsets, plot_sync_errors
+from quality.plots import plot_clock_offsets, plot_sync_errors, plot_timeline
 from tests.unit.quality.good_lake import good_tables
 
-PLOTS = {"silver.frames": plot_sync_errors, "silver.clocks": plot_clock_offsets}
+PLOTS = [
+    ("silver.frames", plot_sync_errors),
+    ("silver.clocks", plot_clock_offsets),
+    ("silver.frames", plot_timeline),
+]
 
 
-@pytest.mark.parametrize("name", PLOTS)
-def test_plot_is_a_picture_of_its_rows(name):
+@pytest.mark.parametrize(("name", "plot"), PLOTS)
+def test_plot_is_a_picture_of_its_rows(name, plot):
     """The same rows give the same bytes of a PNG, other rows others."""
     rows = good_tables()[name]
-    png = PLOTS[name](rows)
+    png = plot(rows)
     assert imread(io.BytesIO(png)).shape[:2] == (400, 600)
-    assert PLOTS[name](rows) == png
-    assert PLOTS[name](rows.slice(0, 1)) != png
+    assert plot(rows) == png
+    assert plot(rows.slice(0, 1)) != png
 
 
-@pytest.mark.parametrize("name", PLOTS)
-def test_plot_of_nothing_is_empty_axes(name):
+@pytest.mark.parametrize(("name", "plot"), PLOTS)
+def test_plot_of_nothing_is_empty_axes(name, plot):
     """No rows, or rows whose values are all null, still give a picture."""
     rows = good_tables()[name]
     nulls = pa.table(
@@ -37,4 +41,4 @@ def test_plot_of_nothing_is_empty_axes(name):
         }
     )
     for empty in (rows.slice(0, 0), nulls):
-        assert PLOTS[name](empty).startswith(b"\x89PNG")
+        assert plot(empty).startswith(b"\x89PNG")
