@@ -27,6 +27,8 @@ from udfs.decode.mdf4_types import (
 from udfs.decode.mdf4_walk import VARIABLE, RecordWalk, gather_rows
 
 _PIECE_BYTES = 16 << 20
+MOST_VIRTUAL_RECORDS = 100_000_000
+"""Of a group without a byte a record; eleven days at 100 Hz. More is no count, but damage."""
 
 
 @attrs.frozen(eq=False)
@@ -156,7 +158,10 @@ class DataGroupReader:
     def _sorted(self, group: ChannelGroup) -> GroupRecords:
         if self._invalid is None:
             size = group.data_bytes + group.invalid_bytes
-            return GroupRecords(group, self._stream.size // size if size else group.cycle_count)
+            if not size:  # virtual channels alone: what is declared is all that is known
+                is_likely = group.cycle_count <= MOST_VIRTUAL_RECORDS
+                return GroupRecords(group, group.cycle_count if is_likely else 0)
+            return GroupRecords(group, self._stream.size // size)
         count = self._stream.size // max(group.data_bytes, 1)
         return GroupRecords(group, min(count, self._invalid.size // max(group.invalid_bytes, 1)))
 

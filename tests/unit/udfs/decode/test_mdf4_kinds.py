@@ -279,6 +279,25 @@ def test_of_several_masters_the_time_is_the_time():
     assert times == [1_000_000_000 + i * 500_000_000 for i in range(5)]
 
 
+@pytest.mark.parametrize("cycles", [5, 6_364_750_806_612_180_992, 2**64 - 1])
+def test_records_without_a_byte_are_counted_within_reason(cycles):
+    """Virtual channels alone: what is declared counts, unless no drive could have had so many."""
+    builder = MdfBuilder()
+    clock = builder.channel(
+        "clock", kind=3, sync=1, bits=0, conversion=rule(builder, 1, [1.0, 0.5])
+    )
+    ramp = builder.channel("ramp", kind=6, bits=0)
+    builder.data_group([builder.group([clock, ramp], cycles=cycles, size=0)], builder.data(b""))
+    account = account_of(builder.bytes())
+    if cycles == 5:
+        assert numbers(account, "ramp") == list(range(5))
+        assert not account.codes
+    else:
+        assert account.rows == []
+        assert account.codes & {"COUNT_MISMATCH", "DATA_MISSING"}
+        assert account.lost == min(cycles, 2**63 - 1)
+
+
 def test_complex_numbers_give_both_parts():
     """Real and imaginary part are signals of their own."""
     builder = MdfBuilder()
