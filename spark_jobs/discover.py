@@ -14,6 +14,8 @@ import pyarrow.fs as pafs
 from contracts.errors import ContractViolation, PlatformError
 from spark_jobs.storage import filesystem_of, is_local, uri_of
 
+_MANIFEST_LEVELS = 4
+"""Folders above a file that are looked into for the manifest that names it."""
 MANIFEST_NAME = "drive.json"
 SETTLE_NS = 30_000_000_000
 """A file without a manifest is complete when nothing has been written to it for this long."""
@@ -160,14 +162,16 @@ def _listed(root: str, *, storage_options: Mapping[str, str] | None) -> _Listing
     if info.type == pafs.FileType.NotFound:
         raise PlatformError("nothing is there", code="NOT_FOUND", uri=root)
     alone = info.type == pafs.FileType.File
-    base = PurePosixPath(path).parent if alone else PurePosixPath(path)
-    found = (
-        filesystem.get_file_info([path, str(base / MANIFEST_NAME)])
+    base, found = (
+        _with_its_manifest(filesystem, info)
         if alone
-        else filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
+        else (
+            PurePosixPath(path),
+            filesystem.get_file_info(pafs.FileSelector(path, recursive=True)),
+        )
     )
     files = _files_under(base, found)
-    taken = {PurePosixPath(path).name} if alone else set(files)
+    taken = {str(PurePosixPath(path).relative_to(base))} if alone else set(files)
     manifests = {
         str(PurePosixPath(name).parent): _manifest_at(filesystem, item)
         for name, item in files.items()
@@ -181,6 +185,27 @@ def _listed(root: str, *, storage_options: Mapping[str, str] | None) -> _Listing
     return _Listing(
         files=files, taken=taken, manifests=manifests, scheme="file" if is_local(root) else "s3"
     )
+
+
+def _with_its_manifest(
+    filesystem: pafs.FileSystem, file: pafs.FileInfo
+) -> tuple[PurePosixPath, list[pafs.FileInfo]]:
+    """The folder that a file is judged in, and the file with the manifest there, if one speaks.
+
+    A drive's folder may have folders of its own, as a rosbag2 is: the manifest lies above them.
+    """
+    path = PurePosixPath(file.path)
+    folders = [folder for folder in path.parents if folder.parts][:_MANIFEST_LEVELS]
+    for folder, item in zip(
+        folders,
+        filesystem.get_file_info([str(folder / MANIFEST_NAME) for folder in folders]),
+        strict=True,
+    ):
+        if item.type == pafs.FileType.File:
+            manifest = _manifest_at(filesystem, item)
+            if manifest is None or str(path.relative_to(folder)) in manifest.objects:
+                return folder, [file, item]
+    return path.parent, [file]
 
 
 def _files_under(base: PurePosixPath, found: Iterable[pafs.FileInfo]) -> dict[str, pafs.FileInfo]:

@@ -129,6 +129,21 @@ def test_single_file_is_judged_by_the_manifest_beside_it(tmp_path):
     assert found.pending == "1 of 2 objects of the manifest missing"
 
 
+def test_single_file_is_judged_by_the_manifest_above_it(tmp_path):
+    """A rosbag2's files lie in a folder of their own: the manifest of the drive names them."""
+    put(tmp_path / "adas.mcap")
+    bag = put(tmp_path / "reference" / "r.db3")
+    manifest_for(tmp_path, ["adas.mcap", "reference/r.db3"])
+    (found,) = discover([str(bag)], now_ns=0)
+    assert (found.uri, found.drive_id, found.pending) == (bag.as_uri(), "d-1", "")
+    (whole,) = (item for item in discover([str(tmp_path)], now_ns=0) if item.uri == bag.as_uri())
+    assert found == whole
+    (tmp_path / "adas.mcap").unlink()
+    assert discover([str(bag)], now_ns=0)[0].pending == "1 of 2 objects of the manifest missing"
+    other = put(tmp_path / "reference" / "other.db3")
+    assert discover([str(other)], now_ns=LATER_NS)[0].drive_id is None
+
+
 def test_each_object_once_whatever_the_places(tmp_path):
     """Overlapping places, paths and URIs give every object once, sorted by URI."""
     put(tmp_path / "x y" / "ä#.mcap")
