@@ -38,7 +38,7 @@ class Settings:
         spark_remote: Spark Connect address.
         storage_options: delta-rs style keys (AWS_ENDPOINT_URL, AWS_REGION, …); empty on disk.
         samples_uri: Real recordings for tests and demo; None if there are none.
-        sync_uri: The fleet's sync.yaml; None for the rules of this release.
+        sync_uri: The fleet's sync.yaml, a path or URI; None for the rules of this release.
         *_port: Ports on 127.0.0.1.
     """
 
@@ -94,19 +94,12 @@ def settings_from(environment: Mapping[str, str], *, working_folder: Path) -> Se
         spark_remote=environment.get("SPARK_REMOTE") or f"sc://127.0.0.1:{port['spark']}",
         storage_options={key: environment[key] for key in _STORAGE_KEYS if environment.get(key)},
         samples_uri=environment.get("DRIVELAKE_SAMPLES"),
-        sync_uri=_absolute(environment.get("DRIVELAKE_SYNC")),
+        sync_uri=environment.get("DRIVELAKE_SYNC") or None,
         spark_port=port["spark"],
         jdbc_port=port["jdbc"],
         dagster_port=port["dagster"],
         mlflow_port=port["mlflow"],
     )
-
-
-def _absolute(place: str | None) -> str | None:
-    """The URI of a path or URI: services start in another folder than the shell."""
-    if not place or "://" in place:
-        return place or None
-    return Path(place).absolute().as_uri()
 
 
 def _port(environment: Mapping[str, str], name: str, *, default: int) -> int:

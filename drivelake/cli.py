@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from contracts.errors import (
 from contracts.limits import UPLOAD_ALERTS
 from drivelake import clock_commands, recording_commands
 from drivelake.environment import load_settings
+from drivelake.output import print_json
 
 if TYPE_CHECKING:
     from governance.signing import PublicKey
@@ -126,7 +126,7 @@ def demo(
 
     report = run_demo(load_settings(), drives=drives, seconds=seconds, seed=seed, console=err)
     if as_json:
-        _print_json(report.as_dict())
+        print_json(report.as_dict())
     else:
         report.show(out)
 
@@ -141,7 +141,7 @@ def up(*, as_json: JsonFlag = False) -> None:
         say=lambda service, new: err.print(f"{service.name}: {'up' if new else 'was up'}"),
     )
     if as_json:
-        _print_json([attrs.asdict(service) for service in services])
+        print_json([attrs.asdict(service) for service in services])
         return
     table = Table("service", "address", "log")
     for service in services:
@@ -156,7 +156,7 @@ def down(*, as_json: JsonFlag = False) -> None:
 
     ended = stop_platform(load_settings())
     if as_json:
-        _print_json(ended)
+        print_json(ended)
     else:
         out.print(", ".join(f"{name} ended" for name in ended) or "nothing was running")
 
@@ -187,7 +187,7 @@ def ingest(
 
     report = ingest_places(load_settings(), places, dbc=dbc or [], console=err, frames=frames)
     if as_json:
-        _print_json(attrs.asdict(report))
+        print_json(attrs.asdict(report))
     else:
         _show_ingest(report)
     if report.outcomes.keys() & {"PARTIAL", "QUARANTINED"}:
@@ -224,7 +224,7 @@ def status(*, as_json: JsonFlag = False) -> None:
     if as_json:
         found = {name: attrs.asdict(service) for name, service in alive.items()}
         told = {"services": found, "uploads": uploads, "troubled": troubled, "damaged": damaged}
-        _print_json(told)
+        print_json(told)
         return
     table = Table("service", "state", "address")
     for name in SERVICES:
@@ -311,7 +311,7 @@ def tables(*, as_json: JsonFlag = False) -> None:
 
     states = list_tables(load_settings())
     if as_json:
-        _print_json([attrs.asdict(state) for state in states])
+        print_json([attrs.asdict(state) for state in states])
         return
     table = Table("table", "rows", "version", "files", "MB", "one row is")
     for state in states:
@@ -342,7 +342,7 @@ def simulate(
         load_settings(), drives=drives, seconds=seconds, seed=seed, out=place, console=err
     )
     if as_json:
-        _print_json([str(folder) for folder in made])
+        print_json([str(folder) for folder in made])
     else:
         out.print("\n".join(str(folder) for folder in made), highlight=False)
 
@@ -374,7 +374,7 @@ def verify(
             raise typer.BadParameter(f"There is no bundle folder at {bundle}.")
         found = verify_bundle(folder, trusted_key=trusted)
     if as_json:
-        _print_json(attrs.asdict(found))
+        print_json(attrs.asdict(found))
     elif found.ok:
         out.print(f"[green]VALID[/green]  {found.summary}", highlight=False)
     else:
@@ -398,10 +398,6 @@ def _public_key(path: Path) -> PublicKey:
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise typer.BadParameter(f"{option} takes {', '.join(allowed)}; got '{value}'.")
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
 
 
 def _show(result: Any, *, limit: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from drivelake.environment import load_settings
+from drivelake.output import print_json
 
 if TYPE_CHECKING:
     from drivelake.clock_report import CameraReport, ClockReport
 
 out = Console()
 _ALL, _SOME, _NONE, _NO_FRAME = "█", "▄", "·", " "
-_TWO_SIGMA = 1.96
+_IN_95 = 1.96
 
 
 def register(app: typer.Typer) -> None:
@@ -47,13 +46,13 @@ def clocks(
     if drive is None:
         drives = list_drives(settings)
         if as_json:
-            _print_json(drives)
+            print_json(drives)
         else:
             out.print(_drives(drives))
         return
     report = report_clocks(settings, drive)
     if as_json:
-        _print_json(attrs.asdict(report))
+        print_json(attrs.asdict(report))
         return
     out.print(_segments(report))
     for camera in report.cameras:
@@ -72,7 +71,7 @@ def _drives(drives: Sequence[Mapping[str, Any]]) -> Table:
             Text(row["drive_id"]),
             Text(recorders),
             str(row["jumps"]),
-            _milliseconds(row["uncertainty_ns"], scale=_TWO_SIGMA),
+            _half_width(row["uncertainty_ns"]),
         )
     return table
 
@@ -93,9 +92,9 @@ def _segments(report: ClockReport) -> Table:
             f"{(row['valid_from_ns'] - begin) / 1e9:.2f}",
             f"{(row['valid_to_ns'] - begin) / 1e9:.2f}",
             f"{row['offset_ns'] / 1e6:,.3f}" if is_known else "unknown",
-            _milliseconds(row["uncertainty_ns"], scale=_TWO_SIGMA),
+            _half_width(row["uncertainty_ns"]),
             f"{row['drift_ppb'] / 1e3:.2f}" if is_known else "",
-            f"{_TWO_SIGMA * drift_error / 1e3:.2f}" if drift_error is not None else "",
+            f"{_IN_95 * drift_error / 1e3:.2f}" if drift_error is not None else "",
             "" if row["jump_ns"] is None else f"{row['jump_ns'] / 1e6:,.3f}",
             Text(row["reference"]),
             Text(row["method"]),
@@ -109,7 +108,7 @@ def _streams(camera: CameraReport) -> Table:
     table = Table(
         "stream", "frames ok", "median, ms", "99 %, ms", f"0 s to {seconds:.1f} s", "else",
         title=f"Frames of {camera.topic}: {camera.complete:,} of {camera.frames:,} complete, clock"
-        f" {camera.clock} ± {_TWO_SIGMA * camera.uncertainty_ms:.3f} ms",
+        f" {camera.clock} ± {_IN_95 * camera.uncertainty_ms:.3f} ms",
     )  # fmt: skip
     for stream in camera.streams:
         lost = {state: n for state, n in stream.frames.items() if state != "ok"}
@@ -130,9 +129,5 @@ def _cell(share: float | None) -> str:
     return _ALL if share == 1.0 else _SOME if share > 0.0 else _NONE
 
 
-def _milliseconds(value_ns: int | None, *, scale: float) -> str:
-    return "unknown" if value_ns is None else f"{scale * value_ns / 1e6:.3f}"
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+def _half_width(uncertainty_ns: int | None) -> str:
+    return "unknown" if uncertainty_ns is None else f"{_IN_95 * uncertainty_ns / 1e6:.3f}"

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from contracts.errors import ContractViolation
 from contracts.settings import Settings
 from drivelake.catalogue import open_table
+from quality.plots import cells_of, ok_shares
 from spark_jobs import delta
 
 CLOCKS, FRAMES = "silver.clocks", "silver.frames"
@@ -178,12 +179,7 @@ def _offset_at(segment: Mapping[str, Any], t_ns: int) -> int:
 
 
 def _camera(topic: str, frames: pa.Table) -> CameraReport:
-    t_ns = frames["t_ns"].to_numpy()
-    first, last = int(t_ns.min()), int(t_ns.max())
-    # Two frames a cell: with fewer, cells without one would look like lost images.
-    cells = int(np.clip(len(frames) // 2, 10, _MOST_CELLS))
-    cell = np.minimum((t_ns - first) * cells // max(last - first, 1), cells - 1)
-    count = np.bincount(cell, minlength=cells)
+    cells = cells_of(len(frames), most=_MOST_CELLS)
     streams = []
     for column in frames.column_names:
         if not column.endswith(_STATE):
@@ -191,7 +187,6 @@ def _camera(topic: str, frames: pa.Table) -> CameraReport:
         name = column.removesuffix(_STATE)
         states = frames[column].to_pylist()
         is_ok = np.array([state == "ok" for state in states])
-        ok = np.bincount(cell, is_ok, minlength=cells)
         distance = np.abs(frames[name + _ERROR].to_numpy()[is_ok].astype(np.float64)) / 1e6
         streams.append(
             StreamReport(
@@ -200,8 +195,8 @@ def _camera(topic: str, frames: pa.Table) -> CameraReport:
                 median_ms=float(np.median(distance)) if len(distance) else None,
                 p99_ms=float(np.percentile(distance, 99)) if len(distance) else None,
                 timeline=[
-                    float(good / all_) if all_ else None
-                    for good, all_ in zip(ok, count, strict=True)
+                    None if np.isnan(share) else float(share)
+                    for share in ok_shares(frames, column, cells=cells)
                 ],
             )
         )
@@ -210,8 +205,8 @@ def _camera(topic: str, frames: pa.Table) -> CameraReport:
         clock=frames["clock"][0].as_py(),
         frames=len(frames),
         complete=pc.sum(frames["is_complete"]).as_py() or 0,
-        start_ns=first,
-        end_ns=last,
+        start_ns=pc.min(frames["t_ns"]).as_py(),
+        end_ns=pc.max(frames["t_ns"]).as_py(),
         uncertainty_ms=(pc.max(frames["clock_uncertainty_ns"]).as_py() or 0) / 1e6,
         streams=streams,
     )

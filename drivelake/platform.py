@@ -28,6 +28,7 @@ from contracts.settings import Settings
 from drivelake.environment import PROJECT
 from spark_jobs.server import answers, local_port, service_mark, start_server, stop_group
 from spark_jobs.service_log import last_error
+from spark_jobs.storage import uri_of
 
 SERVICES = ("spark", "mlflow", "dagster", "dagster-daemon")
 START_SECONDS = 120.0
@@ -220,7 +221,7 @@ def service_environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "OMP_NUM_THREADS": "1",
-        **({"DRIVELAKE_SYNC": settings.sync_uri} if settings.sync_uri else {}),
+        **({"DRIVELAKE_SYNC": uri_of(settings.sync_uri)} if settings.sync_uri else {}),
         **settings.storage_options,
     }
 

@@ -77,10 +77,9 @@ def plot_timeline(frames: pa.Table) -> bytes:
     by_drive = {
         drive: rows for drive, rows in by_drive.items() if rows["t_ns"].null_count < len(rows)
     }
-    # Two frames a cell: with fewer, cells without one would look like lost images.
-    cells = int(np.clip(min(map(len, by_drive.values()), default=0) // 2, 10, _CELLS))
+    cells = cells_of(min(map(len, by_drive.values()), default=0), most=_CELLS)
     shares = {
-        drive: np.array([_shares(rows, f"{stream}{_STATE}", cells=cells) for stream in streams])
+        drive: np.array([ok_shares(rows, f"{stream}{_STATE}", cells=cells) for stream in streams])
         for drive, rows in by_drive.items()
     }
     worst = sorted(shares, key=lambda drive: (float(np.nanmean(shares[drive])), drive))[:_DRIVES]
@@ -104,8 +103,14 @@ def plot_timeline(frames: pa.Table) -> bytes:
     return _png(figure, axes)
 
 
-def _shares(frames: pa.Table, state: str, *, cells: int) -> npt.NDArray[np.float64]:
-    """(cells,) share of the frames of each part of a drive that are ok; NaN without a frame."""
+def ok_shares(frames: pa.Table, state: str, *, cells: int) -> npt.NDArray[np.float64]:
+    """(cells,) share of the frames of each part of a drive that are ok; NaN without a frame.
+
+    Args:
+        frames: Rows of `silver.frames` of one drive, at least one with a time.
+        state: Column of the stream.
+        cells: Parts of equal time, from the first frame to the last.
+    """
     rows = frames.filter(pc.is_valid(frames["t_ns"]))
     t_ns = rows["t_ns"].to_numpy()
     span = max(int(t_ns.max() - t_ns.min()), 1)
@@ -114,6 +119,11 @@ def _shares(frames: pa.Table, state: str, *, cells: int) -> npt.NDArray[np.float
     count = np.bincount(cell, minlength=cells)
     ok = np.bincount(cell, is_ok, minlength=cells)
     return np.divide(ok, count, out=np.full(cells, np.nan), where=count > 0)
+
+
+def cells_of(frames: int, *, most: int) -> int:
+    """Parts to cut that many frames into: with fewer than two in one, images would look lost."""
+    return min(max(frames // 2, 10), most)
 
 
 def _colours() -> Any:

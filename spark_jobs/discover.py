@@ -162,21 +162,21 @@ def _listed(root: str, *, storage_options: Mapping[str, str] | None) -> _Listing
     if info.type == pafs.FileType.NotFound:
         raise PlatformError("nothing is there", code="NOT_FOUND", uri=root)
     alone = info.type == pafs.FileType.File
-    base, found = (
-        _with_its_manifest(filesystem, info)
-        if alone
-        else (
-            PurePosixPath(path),
-            filesystem.get_file_info(pafs.FileSelector(path, recursive=True)),
+    if alone:
+        base, found, manifests = _with_its_manifest(filesystem, info)
+        files = _files_under(base, found)
+        taken = {str(PurePosixPath(path).relative_to(base))}
+    else:
+        base = PurePosixPath(path)
+        files = _files_under(
+            base, filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
         )
-    )
-    files = _files_under(base, found)
-    taken = {str(PurePosixPath(path).relative_to(base))} if alone else set(files)
-    manifests = {
-        str(PurePosixPath(name).parent): _manifest_at(filesystem, item)
-        for name, item in files.items()
-        if PurePosixPath(name).name == MANIFEST_NAME
-    }
+        taken = set(files)
+        manifests = {
+            str(PurePosixPath(name).parent): _manifest_at(filesystem, item)
+            for name, item in files.items()
+            if PurePosixPath(name).name == MANIFEST_NAME
+        }
     if alone:  # its neighbours count for completeness, but are not taken
         named = [name for manifest in manifests.values() if manifest for name in manifest.objects]
         if named:
@@ -189,8 +189,8 @@ def _listed(root: str, *, storage_options: Mapping[str, str] | None) -> _Listing
 
 def _with_its_manifest(
     filesystem: pafs.FileSystem, file: pafs.FileInfo
-) -> tuple[PurePosixPath, list[pafs.FileInfo]]:
-    """The folder that a file is judged in, and the file with the manifest there, if one speaks.
+) -> tuple[PurePosixPath, list[pafs.FileInfo], dict[str, UploadManifest | None]]:
+    """The folder that a file is judged in, it with the manifest there, and what that one says.
 
     A drive's folder may have folders of its own, as a rosbag2 is: the manifest lies above them.
     """
@@ -203,9 +203,10 @@ def _with_its_manifest(
     ):
         if item.type == pafs.FileType.File:
             manifest = _manifest_at(filesystem, item)
-            if manifest is None or str(path.relative_to(folder)) in manifest.objects:
-                return folder, [file, item]
-    return path.parent, [file]
+            name = str(path.relative_to(folder))
+            if manifest is None or name == MANIFEST_NAME or name in manifest.objects:
+                return folder, [file, item], {".": manifest}
+    return path.parent, [file], {}
 
 
 def _files_under(base: PurePosixPath, found: Iterable[pafs.FileInfo]) -> dict[str, pafs.FileInfo]:
