@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from typer._click.exceptions import ClickException  # Typer gives its base error no public name
@@ -26,7 +25,7 @@ from contracts.errors import (
 from contracts.limits import UPLOAD_ALERTS
 from drivelake import clock_commands, recording_commands
 from drivelake.environment import load_settings
-from drivelake.output import print_json
+from drivelake.output import err, out, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from governance.signing import PublicKey
@@ -55,8 +54,6 @@ app = typer.Typer(
 )
 recording_commands.register(app)
 clock_commands.register(app)
-out = Console()
-err = Console(stderr=True)
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -128,7 +125,7 @@ def demo(
     if as_json:
         print_json(report.as_dict())
     else:
-        report.show(out)
+        report.show()
 
 
 @app.command(epilog="Example: `drivelake up`, then open the addresses that it prints.")
@@ -146,7 +143,7 @@ def up(*, as_json: JsonFlag = False) -> None:
     table = Table("service", "address", "log")
     for service in services:
         table.add_row(service.name, service.address, service.log)
-    out.print(table)
+    print_table(table)
 
 
 @app.command(epilog="Example: `drivelake down`; what was made stays, `drivelake up` goes on.")
@@ -201,11 +198,11 @@ def _show_ingest(report: Any) -> None:
         table.add_row(outcome, f"{count:,}")
     for alert, count in report.alerts.items():
         table.add_row(f"ALERT {alert}", f"{count:,}")
-    out.print(table)
+    print_table(table)
     rows = Table("table", "rows written", title=f"Rows, in {report.seconds:.1f} s")
     for name, count in sorted(report.rows.items()):
         rows.add_row(name, f"{count:,}")
-    out.print(rows)
+    print_table(rows)
 
 
 @app.command(epilog="Example: `drivelake status`; `--json` names every upload that is broken.")
@@ -230,13 +227,16 @@ def status(*, as_json: JsonFlag = False) -> None:
     for name in SERVICES:
         found = alive.get(name)
         table.add_row(name, "up" if found else "down", found.address if found else "")
-    out.print(table)
+    print_table(table)
     seen = Table("upload state", "objects")
     for state, count in uploads.items():
         seen.add_row(state, f"{count:,}")
-    out.print(seen if uploads else "No upload was taken yet: try `drivelake ingest PATH`.")
+    if uploads:
+        print_table(seen)
+    else:
+        out.print("No upload was taken yet: try `drivelake ingest PATH`.")
     if troubled:
-        out.print(_troubles(troubled))
+        print_table(_troubles(troubled))
     for name, damage in damaged.items():
         out.print(Text(f"{name} is damaged: {damage}", style="red"))
 
@@ -318,7 +318,10 @@ def tables(*, as_json: JsonFlag = False) -> None:
         about = state.damage or state.description.removeprefix("One row is ").rstrip(".")
         numbers = (f"{state.rows:,}", str(state.version), str(state.files))
         table.add_row(state.name, *numbers, f"{state.size_bytes / 1e6:.2f}", about)
-    out.print(table if states else "There is no table yet: try `drivelake ingest PATH`.")
+    if states:
+        print_table(table)
+    else:
+        out.print("There is no table yet: try `drivelake ingest PATH`.")
 
 
 @app.command(epilog="Example: `drivelake simulate --drives 2 --seconds 10 --out drives`")
@@ -407,8 +410,8 @@ def _show(result: Any, *, limit: int) -> None:
     shown = result.slice(0, limit)
     columns = [column.to_pylist() for column in shown.columns]  # by position: names may repeat
     for row in range(shown.num_rows):
-        table.add_row(*(Text(_cell(column[row])) for column in columns))
-    out.print(table)
+        table.add_row(*(Text(printable(_cell(column[row]))) for column in columns))
+    print_table(table)
     if result.num_rows > limit:
         err.print(f"{limit} of {result.num_rows:,} rows; `--limit` or `--to` for more")
 

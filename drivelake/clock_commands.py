@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from drivelake.environment import load_settings
-from drivelake.output import print_json
+from drivelake.output import out, print_json, print_table
 
 if TYPE_CHECKING:
     from drivelake.clock_report import CameraReport, ClockReport
 
-out = Console()
 _ALL, _SOME, _NONE, _NO_FRAME = "█", "▄", "·", " "
 _IN_95 = 1.96
 
@@ -48,15 +46,15 @@ def clocks(
         if as_json:
             print_json(drives)
         else:
-            out.print(_drives(drives))
+            print_table(_drives(drives))
         return
     report = report_clocks(settings, drive)
     if as_json:
         print_json(attrs.asdict(report))
         return
-    out.print(_segments(report))
+    print_table(_segments(report))
     for camera in report.cameras:
-        out.print(_streams(camera))
+        print_table(_streams(camera))
     if report.cameras:
         out.print(f"{_ALL} all frames of that time ok, {_SOME} some, {_NONE} none", style="dim")
     else:

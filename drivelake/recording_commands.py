@@ -6,16 +6,14 @@ does; what it says comes back as JSON.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+from drivelake.output import err, out, print_json, print_line, print_table, printable
 
 HARD_FAILURE = 1
 WITH_LOSS = 3
@@ -37,8 +35,6 @@ Dbc = Annotated[
     list[str] | None,
     typer.Option(help="Bus definition for frames without one; FILE, or BUS=FILE."),
 ]
-out = Console()
-err = Console(stderr=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -68,11 +64,11 @@ def inspect(recording: Recording, *, as_json: JsonFlag = False) -> None:
 
     found = inspect_recording(recording)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         _show_summary(found)
     if any(finding["loses"] for finding in found["findings"]):
-        _say(err, "Something is missing: `drivelake doctor` says what.")
+        print_line(err, "Something is missing: `drivelake doctor` says what.")
         raise typer.Exit(WITH_LOSS)
 
 
@@ -85,7 +81,7 @@ def doctor(recording: Recording, dbc: Dbc = None, *, as_json: JsonFlag = False) 
 
     found = diagnose_recording(recording, definitions=definitions_of(dbc or []))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         _show_diagnosis(found)
     if found["outcome"] != "ACCEPTED":
@@ -146,34 +142,34 @@ def recover(
 def _report_copy(found: Mapping[str, Any], place: str, *, as_json: bool) -> None:
     lost = "unknown" if found["lost"] is None else f"{found['lost']:,}"
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         table = Table("file", "rows" if len(found["files"]) > 1 else "messages")
         for name, count in found["files"]:
-            table.add_row(Text(_shown(name)), f"{count:,}")
+            table.add_row(Text(printable(name)), f"{count:,}")
         if len(found["files"]) > 1:
-            out.print(table)
+            print_table(table)
         bad = f", would not decode {found['bad']:,}" if found["bad"] else ""
-        _say(out, f"{place}: recovered {found['recovered']:,}, lost {lost}{bad}")
+        print_line(out, f"{place}: recovered {found['recovered']:,}, lost {lost}{bad}")
     whole = not (found["bad"] or found["lost"] != 0 or found["reasons"])
     if not whole:
         for code, words in found["reasons"].items():
-            _say(err, f"{code}: {words}")
+            print_line(err, f"{code}: {words}")
         raise typer.Exit(WITH_LOSS)
 
 
 def _show_summary(found: Mapping[str, Any]) -> None:
     about = Table.grid(padding=(0, 2))
     for name, text in _summary_lines(found):
-        about.add_row(f"{name}:", Text(_shown(text)))
+        about.add_row(f"{name}:", Text(printable(text)))
     out.print(about)
     table = Table("topic", "type", "encoding", "messages", "Hz", "from", "to", "rows", box=None)
     for one in found["channels"]:
         start = found["start_ns"]
         table.add_row(
-            Text(_shown(one["topic"])),
-            Text(_shown(one["type"])),
-            Text(_shown(one["encoding"])),
+            Text(printable(one["topic"])),
+            Text(printable(one["type"])),
+            Text(printable(one["encoding"])),
             "?" if one["messages"] is None else f"{one['messages']:,}",
             "" if one["rate_hz"] is None else f"{one['rate_hz']:.4g}",
             _seconds_from(start, one["start_ns"]),
@@ -181,9 +177,9 @@ def _show_summary(found: Mapping[str, Any]) -> None:
             Text(one["table"] + ("" if one["status"] == "DECODED" else f" ({one['status']})")),
         )
     if found["channels"]:
-        _print_wide(table)
+        print_table(table)
     for finding in found["findings"]:
-        _say(err, f"{finding['code']}: {finding['detail']}")
+        print_line(err, f"{finding['code']}: {finding['detail']}")
 
 
 def _summary_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -218,21 +214,21 @@ def _chunk_words(one: Mapping[str, Any]) -> str:
 def _show_diagnosis(found: Mapping[str, Any]) -> None:
     colour = {"ACCEPTED": "green", "PARTIAL": "yellow"}.get(found["outcome"], "red")
     line = Text(found["outcome"], style=colour)
-    line.append(f"  {_shown(found['uri'])}", style="default")
+    line.append(f"  {printable(found['uri'])}", style="default")
     out.print(line, soft_wrap=True)
     if found["outcome"] == "QUARANTINED":
-        _say(out, f"nothing can be recovered: {found['reason']}")
+        print_line(out, f"nothing can be recovered: {found['reason']}")
     else:
         lost = "unknown" if found["lost"] is None else f"{found['lost']:,}"
         declared = "" if found["declared"] is None else f" of {found['declared']:,} declared"
         bad = f", would not decode {found['bad']:,}" if found["bad"] else ""
         counts = f"recoverable {found['recovered']:,}{declared}, lost {lost}{bad}"
-        _say(out, f"{counts}; checksums: {found['integrity']}")
+        print_line(out, f"{counts}; checksums: {found['integrity']}")
         if found["reason"]:
-            _say(out, found["reason"])
+            print_line(out, found["reason"])
     _show_problems(found)
     for note in found["notes"]:
-        _say(out, f"note: {note}")
+        print_line(out, f"note: {note}")
 
 
 def _show_problems(found: Mapping[str, Any]) -> None:
@@ -243,23 +239,16 @@ def _show_problems(found: Mapping[str, Any]) -> None:
     for one in found["problems"][:_SHOWN_PROBLEMS]:
         lost = "unknown" if one["lost_messages"] is None else f"{one['lost_messages']:,}"
         table.add_row(
-            Text(_shown(one["code"])),
+            Text(printable(one["code"])),
             "" if one["offset"] is None else f"{one['offset']:,}",
             "" if one["length"] is None else f"{one['length']:,}",
             f"{one['bad_messages']:,} bad" if one["bad_messages"] else lost,
-            Text(_shown(one["detail"])),
+            Text(printable(one["detail"])),
         )
-    _print_wide(table)
+    print_table(table)
     more = len(found["problems"]) - _SHOWN_PROBLEMS
     if more > 0:
         out.print(f"{more:,} more: `--json` lists them")
-
-
-def _print_wide(table: Table) -> None:
-    """Print a table whole: a name that is cut is of no use, and a pipe has no width."""
-    natural = Measurement.get(out, out.options.update(width=10_000), table).maximum
-    wide = Console(file=out.file, width=max(natural, out.width), color_system=None)
-    wide.print(table, crop=False)
 
 
 def _date(time_ns: int) -> str:
@@ -280,17 +269,3 @@ def _size(count: float) -> str:
             return f"{count:.4g} {unit}"
         count /= 1000
     raise AssertionError
-
-
-def _say(console: Console, text: str) -> None:
-    """One line, whatever the width, so that it can be searched."""
-    console.print(Text(_shown(text)), soft_wrap=True)
-
-
-def _shown(text: str) -> str:
-    """Text out of a file, without what a terminal would act on."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")

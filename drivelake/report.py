@@ -10,13 +10,13 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 import pyarrow.compute as pc
-from rich.console import Console
 from rich.table import Table
 
 from contracts.errors import PlatformError
 from contracts.settings import Settings
 from contracts.tables import TABLES
 from drivelake.catalogue import count_by, list_tables, read_table
+from drivelake.output import out, print_table
 from governance.sealing import verify_bundle
 from governance.signing import public_key_file
 from simulation.scoring import (
@@ -57,7 +57,7 @@ class DemoReport:
         """For JSON."""
         return attrs.asdict(self)
 
-    def show(self, console: Console) -> None:
+    def show(self) -> None:
         """Print the tables a person reads."""
         made = Table("what", "result", title="From recordings to a signed binary")
         made.add_row("uploads", ", ".join(f"{n} {state}" for state, n in self.uploads.items()))
@@ -67,9 +67,10 @@ class DemoReport:
             made.add_row(f"binary for {target}", f"{name}, {size / 1024:,.0f} KiB")
         made.add_row("bundle", self.bundle)
         made.add_row("", self.bundle_uri)
-        console.print(_row_table(self.rows), made)
+        print_table(_row_table(self.rows))
+        print_table(made)
         for step, seconds in self.seconds_by_step.items():
-            console.print(f"{seconds:7.1f} s  {step}", highlight=False)
+            out.print(f"{seconds:7.1f} s  {step}", highlight=False)
 
 
 def collect_report(settings: Settings, *, seconds_by_step: Mapping[str, float]) -> DemoReport:
