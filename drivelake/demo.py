@@ -38,7 +38,7 @@ def run_demo(
     took: dict[str, float] = {}
     with _step(console, took, f"simulate {drives} drives of {seconds:g} s"):
         simulate_drives(settings, drives=drives, seconds=seconds, seed=seed, console=console)
-    with spark_at_hand(settings), _instance(settings) as instance:
+    with spark_at_hand(settings, brief=True), _instance(settings) as instance:
         samples = samples_folder(settings)
         if samples is None:
             console.print("[yellow]no real recordings here: set DRIVELAKE_SAMPLES to take some")

@@ -68,8 +68,8 @@ def start_spark(settings: Settings) -> Service:
         return running(settings).get("spark") or _start_spark(settings)
 
 
-def _start_spark(settings: Settings) -> Service:
-    server = start_server(settings)
+def _start_spark(settings: Settings, *, brief: bool = False) -> Service:
+    server = start_server(settings, brief=brief)
     return _keep(
         settings,
         Service(
@@ -116,11 +116,15 @@ def stop_platform(settings: Settings) -> list[str]:
 
 
 @contextmanager
-def spark_at_hand(settings: Settings) -> Iterator[None]:
+def spark_at_hand(settings: Settings, *, brief: bool = False) -> Iterator[None]:
     """A Spark server for the block: the one that runs, or one that ends with the last such block.
 
     Commands that run at once share it, whichever of them has started it; one that is killed counts
     no more.
+
+    Args:
+        settings: Of the home.
+        brief: Whether one that is started will have little data to do with (`start_server`).
     """
     port = local_port(settings.spark_remote)
     if port is None:  # on another machine
@@ -131,7 +135,7 @@ def spark_at_hand(settings: Settings) -> Iterator[None]:
     with (folder / "spark.users").open("w") as users:
         with _alone(settings):
             if "spark" not in running(settings) and not answers(port):
-                _start_spark(settings)
+                _start_spark(settings, brief=brief)
                 _lent(settings).touch()
             fcntl.flock(users, fcntl.LOCK_SH)
         try:

@@ -16,6 +16,8 @@ import pytest
 from contracts.settings import Settings, settings_from
 
 ROOT = Path(__file__).resolve().parent.parent
+# Every Spark server of a test lives for minutes (`spark_jobs.server.start_server`, `brief`).
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m")
 
 
 def _place_of(nodeid: str) -> str:
