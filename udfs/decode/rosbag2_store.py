@@ -305,7 +305,11 @@ def _padded_copy(source: Source) -> tuple[int, str]:
     if missing <= 0 or pages * page_bytes > _MOST_GROWTH * source.size:
         return 0, ""
     with tempfile.NamedTemporaryFile(prefix="drivelake-", delete=False) as file:
-        for offset in range(0, source.size, _COPY_BYTES):
-            file.write(source.read_at(offset, min(_COPY_BYTES, source.size - offset)))
-        file.truncate(pages * page_bytes)
+        try:
+            for offset in range(0, source.size, _COPY_BYTES):
+                file.write(source.read_at(offset, min(_COPY_BYTES, source.size - offset)))
+            file.truncate(pages * page_bytes)
+        except BaseException:  # a full disk among others
+            Path(file.name).unlink()
+            raise
     return missing, file.name

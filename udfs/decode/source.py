@@ -6,6 +6,7 @@ import hashlib
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -113,7 +114,7 @@ class BytesSource(OpenSource):
         self.uri = uri
         self.size = len(data)
         self._view = memoryview(data)
-        self._copy: str | None = None
+        self._copy: _LocalCopy | None = None
 
     def _read(self, offset: int, length: int) -> memoryview:
         return self._view[offset : offset + length]
@@ -121,13 +122,14 @@ class BytesSource(OpenSource):
     def local_path(self) -> str:
         """Path of a temporary copy that lives until `close`."""
         if self._copy is None:
-            self._copy = _copied_to_temporary_file(self)
-        return self._copy
+            self._copy = _LocalCopy(self)
+        return self._copy.path
 
     def close(self) -> None:
         """Delete the local copy if one was made."""
         super().close()
-        _delete(self._copy)
+        if self._copy is not None:
+            self._copy.delete()
         self._copy = None
 
 
@@ -154,7 +156,7 @@ class RemoteSource(OpenSource):
         self._file = filesystem.open_input_file(path)
         self._block = memoryview(b"")
         self._block_start = 0
-        self._copy: str | None = None
+        self._copy: _LocalCopy | None = None
 
     def _read(self, offset: int, length: int) -> memoryview:
         begin = offset - self._block_start
@@ -170,15 +172,16 @@ class RemoteSource(OpenSource):
     def local_path(self) -> str:
         """Path of a downloaded copy that lives until `close`."""
         if self._copy is None:
-            self._copy = _copied_to_temporary_file(self)
-        return self._copy
+            self._copy = _LocalCopy(self)
+        return self._copy.path
 
     def close(self) -> None:
         """Close the connection and delete the local copy if one was made."""
         super().close()
         self._file.close()
         self._block = memoryview(b"")
-        _delete(self._copy)
+        if self._copy is not None:
+            self._copy.delete()
         self._copy = None
 
 
@@ -262,13 +265,12 @@ def sha256_of(source: Source, *, chunk: int = _COPY_BYTES) -> str:
     return digest.hexdigest()
 
 
-def _copied_to_temporary_file(source: Source) -> str:
-    with tempfile.NamedTemporaryFile(prefix="drivelake-", delete=False) as file:
-        for offset in range(0, source.size, _COPY_BYTES):
-            file.write(source.read_at(offset, min(_COPY_BYTES, source.size - offset)))
-    return file.name
+class _LocalCopy:
+    """A temporary file with all bytes of a source; it goes with this object at the latest."""
 
-
-def _delete(path: str | None) -> None:
-    if path is not None:
-        Path(path).unlink(missing_ok=True)
+    def __init__(self, source: Source) -> None:
+        with tempfile.NamedTemporaryFile(prefix="drivelake-", delete=False) as file:
+            self.path = file.name
+            self.delete = weakref.finalize(self, Path(file.name).unlink, missing_ok=True)
+            for offset in range(0, source.size, _COPY_BYTES):
+                file.write(source.read_at(offset, min(_COPY_BYTES, source.size - offset)))

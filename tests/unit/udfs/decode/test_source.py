@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import os
@@ -75,6 +76,9 @@ def test_the_copy_of_a_source_is_gone_after_close():
     with BytesSource(b"abc") as source:
         path = Path(source.local_path())
         assert path.exists()
+    assert not path.exists()
+    path = Path(BytesSource(b"never closed").local_path())
+    gc.collect()
     assert not path.exists()
 
 
