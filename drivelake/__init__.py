@@ -1,16 +1,17 @@
 """The front door of drivelake.
 
 In a notebook: `drivelake.read(uri)`, `drivelake.table(name)`, `drivelake.sql(statement)`,
-`drivelake.sync(streams, reference=…, rules=…)` with `drivelake.Rule` and `drivelake.Rate`, and
+`drivelake.sync(streams, reference=…, rules=…)` with `drivelake.Rule` and `drivelake.Rate`,
+`drivelake.compensate(drivelake.points(row), poses, at_ns=…)` and
 `drivelake.frames(streams, clocks)`.
 In a shell: the `drivelake` command.
 """
 
 from typing import Any
 
-from drivelake.notebook import frames, read, sql, sync, table
+from drivelake.notebook import compensate, frames, points, read, sql, sync, table
 
-__all__ = ["Rate", "Rule", "frames", "read", "sql", "sync", "table"]
+__all__ = ["Rate", "Rule", "compensate", "frames", "points", "read", "sql", "sync", "table"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The names that a notebook imports: `drivelake.read`, `table`, `sql`, `sync` and `frames`."""
+"""What a notebook imports: `read`, `points`, `table`, `sql`, `sync`, `compensate` and `frames`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
 
     from udfs.decode.reading import Time
+    from udfs.geometry.transforms import Transform
+    from udfs.sync.motion import EgoMotion
     from udfs.sync.reference import Rate
     from udfs.sync.stream_rules import Method, Rule
 
@@ -61,6 +64,26 @@ def read(
     return read_batches(
         uri, selection, payloads=payloads, definitions=dbc or {}, allow_loss=allow_loss
     )
+
+
+def points(row: Mapping[str, Any]) -> pa.Table:
+    """The points of a sweep, with all that is said of each.
+
+    Args:
+        row: Of a batch of `point_clouds` that was read with `payloads=True`, by column:
+            `batch.to_pylist()[i]`.
+
+    Returns:
+        A column for each field of the cloud that is one number; and, where the points say when each
+        was seen, as a field `t`, `time_offset_ns` (ns), `time` or `time_offset` (s) after the stamp
+        of the sweep, `t_ns`: int64 on the sensor's clock. Points that are no returns stay, as NaN.
+
+    Raises:
+        DecodeError: POINT_LAYOUT, the layout can't be that of these bytes.
+    """
+    from udfs.geometry.points import points_table
+
+    return points_table(row)
 
 
 def table(name: str, *, version: int | None = None) -> pa.Table:
@@ -155,6 +178,77 @@ def sync(
     return synchronise(
         streams, reference=reference, rules=rules, time=time, jumps_ns=jumps_ns, gaps_ns=gaps_ns,
         without_clock=without_clock,
+    )  # fmt: skip
+
+
+def compensate(
+    points: Any,
+    poses: Any | EgoMotion,
+    *,
+    at_ns: int,
+    base_from_sensor: Transform | npt.ArrayLike | None = None,
+    time: str = "t_ns",
+    sweep_ns: tuple[int, int] | None = None,
+    columns: int | None = None,
+    into_base: bool = False,
+    max_gap_ns: int = 200_000_000,
+    jumps_ns: npt.ArrayLike = (),
+    gaps_ns: npt.ArrayLike = (),
+) -> pa.Table:
+    """Bring the points of a sweep to one instant, as if all had been seen then.
+
+    The world is taken to stand still, and the vehicle to keep its speed and its turn rate between
+    two poses. Nothing is made up: a point whose time or whose way to the instant is not covered by
+    poses is null, with the reason. All times are int64 ns on one clock.
+
+    A post is seen twice from a car at 10 m/s, 100 ms apart; at the end of the sweep both are one:
+
+    >>> import pyarrow as pa, drivelake
+    >>> sweep = pa.table({"x": [21.0, 20.0], "y": [5.0, 5.0], "z": [0.0, 0.0], "t_ns": [0, 10**8]})
+    >>> still = dict.fromkeys(["position_y_m", "position_z_m"], [0.0, 0.0])
+    >>> still |= {f"orientation_{axis}": [float(axis == "w")] * 2 for axis in "xyzw"}
+    >>> poses = pa.table({"t_ns": [0, 10**8], "position_x_m": [0.0, 1.0], **still})
+    >>> found = drivelake.compensate(sweep, poses, at_ns=10**8)
+    >>> found["x"].to_pylist(), found["state"].to_pylist()
+    ([20.0, 20.0], ['ok', 'ok'])
+    >>> drivelake.compensate(sweep, poses, at_ns=10**8, jumps_ns=[10**7])["x"].to_pylist()
+    [None, 20.0]
+
+    Args:
+        points: Arrow table, or what Arrow can read as one, with `x`, `y` and `z` in the sensor's
+            frame at each point's own time, and these times; e.g. of `drivelake.points`.
+        poses: Poses of the vehicle in a frame that stands still, with the columns of
+            `silver.odometry` and their time; or `udfs.sync.motion.EgoMotion.of(…)`, made once for
+            many sweeps.
+        at_ns: The instant.
+        base_from_sensor: Where the sensor sits on the vehicle: a 4×4 matrix, or a
+            `udfs.geometry.transforms.Transform`; by default at its origin.
+        time: Column of the times of points and poses.
+        sweep_ns: Times of the first and the last point, for points that have none: they are then
+            taken to be spread evenly, in their order.
+        columns: With `sweep_ns`, points a ring of a cloud that is stored ring by ring.
+        into_base: Whether the points come out in the vehicle's frame, or in the sensor's.
+        max_gap_ns: Widest hole between two poses that is bridged.
+        jumps_ns: Instants at which the clock of the poses jumped.
+        gaps_ns: Instants at which the poses begin anew, so that older ones mean nothing.
+
+    Returns:
+        The points with all their columns, `x`, `y` and `z` as float32 in the frame at the instant,
+        the time that was used for each, and `state`: ok, gap (in a hole between poses, or beyond a
+        declared gap), jump, stale (before the first pose or behind the last) or missing (there is
+        none). Where the instant itself has no pose, all points have its reason. The schema's
+        metadata names `at_ns`, and `start_ns` and `end_ns` of the sweep.
+
+    Raises:
+        ContractViolation: USAGE, a column is missing, there are no times or two kinds of them, the
+            poses are not in order, or the matrix is no transform.
+    """
+    from udfs.sync.sweeps import compensate as compensated
+
+    return compensated(
+        points, poses, at_ns=at_ns, base_from_sensor=base_from_sensor, time=time,
+        sweep_ns=sweep_ns, columns=columns, into_base=into_base, max_gap_ns=max_gap_ns,
+        jumps_ns=jumps_ns, gaps_ns=gaps_ns,
     )  # fmt: skip
 
 

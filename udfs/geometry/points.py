@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from contracts.errors import DecodeError
 
@@ -56,26 +57,62 @@ def read_points(
         sensor_msgs/msg/PointCloud2 and PointField.
     """
     layout = {field["name"]: field for field in fields}
+    used = ["x", "y", "z", *(name for name in _OFFSETS_NS if name in layout)]
+    points = _points(data, layout, used, point_step_bytes, is_bigendian=is_bigendian)
+    xyz = np.column_stack([points[name].astype(np.float64) for name in "xyz"])
+    offset = _offsets_ns(points)
+    finite = np.isfinite(xyz).all(axis=1)
+    return PointCloud(xyz[finite], offset[finite])
+
+
+def points_table(row: Mapping[str, Any]) -> pa.Table:
+    """All points of a sweep with what is said of each; see `drivelake.points`, which is this."""
+    layout = {field["name"]: field for field in row["fields"] if field["count"] <= 1}
+    points = _points(
+        row["data"], layout, list(layout), row["point_step_bytes"],
+        is_bigendian=bool(row["is_bigendian"]),
+    )  # fmt: skip
+    columns = {name: points[name].astype(points[name].dtype.newbyteorder("=")) for name in layout}
+    stamp_ns = row["sensor_time_ns"]
+    if stamp_ns is not None and not _OFFSETS_NS.keys().isdisjoint(layout):
+        columns["t_ns"] = stamp_ns + _offsets_ns(points)
+    return pa.table(columns)
+
+
+def _points(
+    data: bytes,
+    layout: Mapping[str, Mapping[str, Any]],
+    used: Sequence[str],
+    step_bytes: int,
+    *,
+    is_bigendian: bool,
+) -> npt.NDArray[np.void]:
+    """(N,) records with the fields that are used.
+
+    Raises:
+        DecodeError: POINT_LAYOUT.
+    """
     if not {"x", "y", "z"} <= set(layout):
         raise DecodeError("a sweep without x, y and z", code="POINT_LAYOUT")
     order = ">" if is_bigendian else "<"
-    used = ["x", "y", "z", *(name for name in _OFFSETS_NS if name in layout)]
     try:
-        kinds = [order + _KINDS[layout[name]["datatype"]] for name in used]
         point = np.dtype(
             {
                 "names": used,
-                "formats": kinds,
+                "formats": [order + _KINDS[layout[name]["datatype"]] for name in used],
                 "offsets": [layout[name]["offset"] for name in used],
-                "itemsize": point_step_bytes,
+                "itemsize": step_bytes,
             }
         )
     except (KeyError, ValueError) as error:
         raise DecodeError(f"point layout: {error}", code="POINT_LAYOUT") from error
-    points = np.frombuffer(data, point, count=len(data) // point_step_bytes)
-    xyz = np.column_stack([points[name].astype(np.float64) for name in "xyz"])
-    offset = np.zeros(len(points), dtype=np.int64)
-    if len(used) > 3:
-        offset = np.rint(points[used[3]].astype(np.float64) * _OFFSETS_NS[used[3]]).astype(np.int64)
-    finite = np.isfinite(xyz).all(axis=1)
-    return PointCloud(xyz[finite], offset[finite])
+    return np.frombuffer(data, point, count=len(data) // step_bytes)
+
+
+def _offsets_ns(points: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+    """(N,) int64 since the stamp of the sweep; zeros if the points do not say."""
+    for name, unit_ns in _OFFSETS_NS.items():
+        if name in (points.dtype.names or ()):
+            later = points[name].astype(np.float64) * unit_ns
+            return np.rint(later).astype(np.int64)
+    return np.zeros(len(points), np.int64)

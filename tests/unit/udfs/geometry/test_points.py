@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contracts.errors import DecodeError
-from udfs.geometry.points import read_points
+from udfs.geometry.points import points_table, read_points
 
 XYZ = [{"name": name, "offset": 4 * i, "datatype": 7, "count": 1} for i, name in enumerate("xyz")]
 
@@ -46,6 +46,33 @@ def test_big_endian_doubles():
     data = np.array([1.5, -2.5, 3.5], ">f8").tobytes()
     cloud = read_points(data, fields=fields, point_step_bytes=24, is_bigendian=True)
     assert cloud.xyz.tolist() == [[1.5, -2.5, 3.5]]
+
+
+def test_a_sweep_as_a_table():
+    """Every field that is one number is a column; times are those of the sweep plus their own."""
+    kinds = [*((name, ">f4") for name in "xyz"), ("rings", ">u2", 2), ("ring", ">u2"), ("t", ">u4")]
+    points = np.zeros(2, kinds)
+    points["x"], points["ring"], points["t"] = [1, np.nan], [7, 8], [10, 20]
+    names = points.dtype.names
+    row = {
+        "data": points.tobytes(),
+        "fields": [
+            {"name": name, "offset": offset, "datatype": kind, "count": 1 + (name == "rings")}
+            for name, kind, offset in zip(
+                names, (7, 7, 7, 4, 4, 6), [points.dtype.fields[each][1] for each in names],
+                strict=True,
+            )
+        ],
+        "point_step_bytes": points.dtype.itemsize,
+        "is_bigendian": True,
+        "sensor_time_ns": 10**18,
+    }  # fmt: skip
+    found = points_table(row)
+    assert found.column_names == ["x", "y", "z", "ring", "t", "t_ns"]
+    assert found["ring"].to_pylist() == [7, 8]
+    assert found["t_ns"].to_pylist() == [10**18 + 10, 10**18 + 20]
+    assert np.isnan(found["x"].to_numpy()).tolist() == [False, True]
+    assert "t_ns" not in points_table({**row, "sensor_time_ns": None}).column_names
 
 
 def test_half_a_point_at_the_end_is_left():
