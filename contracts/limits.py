@@ -116,6 +116,32 @@ SYNC_TOLERANCES: Mapping[str, SyncTolerance] = {
 
 
 @attrs.frozen
+class Pace:
+    """How a sensor that sends by itself is to send.
+
+    Attributes:
+        least_hz, most_hz: Mean rate, inclusive.
+        max_gap_ns: Longest silence; of a sensor so slow that this is less than `GAP_PERIODS` of its
+            periods, so many of them.
+    """
+
+    least_hz: float
+    most_hz: float
+    max_gap_ns: int
+
+
+GAP_PERIODS = 3.5
+PACES: Mapping[str, Pace] = {
+    "silver.imu": Pace(20.0, 4000.0, 200_000_000),
+    "silver.odometry": Pace(5.0, 2000.0, 200_000_000),
+    "silver.gnss": Pace(0.5, 100.0, 1_500_000_000),
+    "silver.images": Pace(0.5, 240.0, 500_000_000),
+    "silver.point_clouds": Pace(2.0, 100.0, 500_000_000),
+}
+"""By table of messages, one a sample, that come at a steady rate."""
+
+
+@attrs.frozen
 class QualityLimits:
     """Thresholds of the quality rules.
 
@@ -126,6 +152,12 @@ class QualityLimits:
         bad_message_share: Share of messages of a channel that may fail to decode; above it the
             channel is quarantined.
         split_share: Least share of the samples in each of validation and test.
+        paced_messages: From how many messages on the pace of a channel is judged.
+        lost_share: Share of its messages that a channel may lack, or have too many, by the step
+            that is usual in it; gaps are a matter of their own.
+        jitter_period: How far a step may be from a whole number of usual steps, in usual steps.
+        jitter_share: Share of the steps that may be farther.
+        stuck_messages: How many messages in a row have the same stamp for it to be stuck.
     """
 
     clock_uncertainty_ns: int = 5_000_000
@@ -133,6 +165,11 @@ class QualityLimits:
     backward_time_share: float = 0.001
     bad_message_share: float = 0.001
     split_share: float = 0.02
+    paced_messages: int = 20
+    lost_share: float = 0.1
+    jitter_period: float = 0.25
+    jitter_share: float = 0.05
+    stuck_messages: int = 5
 
 
 LIMITS = QualityLimits()

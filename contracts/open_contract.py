@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from contracts.limits import RANGES, value_set
+from contracts.limits import LIMITS, PACES, RANGES, value_set
 from contracts.tables import TableContract
 
 API_VERSION = "v3.1.0"
@@ -99,12 +99,39 @@ def _column(table: TableContract, field: pa.Field) -> dict[str, Any]:
     return column
 
 
+def _service_levels(table: TableContract) -> list[dict[str, Any]]:
+    """What is promised of the times of a table; the quality rules hold it to them."""
+    levels: list[dict[str, Any]] = []
+    if pace := PACES.get(table.name):
+        levels = [
+            {"property": "frequency", "value": pace.least_hz, "valueExt": pace.most_hz}
+            | {"unit": "Hz", "element": f"{table.table}.sensor_time_ns"},
+            {"property": "longestSilence", "value": pace.max_gap_ns, "unit": "ns"},
+            {"property": "lostMessages", "value": LIMITS.lost_share, "unit": "share"},
+            {"property": "jitter", "value": LIMITS.jitter_period, "unit": "usual step"},
+            {"property": "unevenSteps", "value": LIMITS.jitter_share, "unit": "share"},
+            {"property": "stuckStamps", "value": LIMITS.stuck_messages - 1, "unit": "messages"},
+        ]
+    uncertainty = {"property": "clockUncertainty", "value": LIMITS.clock_uncertainty_ns}
+    uncertainty["unit"] = "ns"
+    if table.name == "silver.clocks":
+        levels = [uncertainty | {"element": "clocks.uncertainty_ns"}]
+    elif table.name == "silver.frames":
+        complete = {"property": "completeFrames", "value": 1 - LIMITS.incomplete_frame_share}
+        levels = [
+            uncertainty | {"element": "frames.clock_uncertainty_ns"},
+            complete | {"unit": "share", "element": "frames.is_complete"},
+        ]
+    return levels
+
+
 def open_contract(table: TableContract) -> dict[str, Any]:
     """The document of a table, in the key order in which it is to be written.
 
     Args:
         table: The contract; every column must be in `schema`.
     """
+    levels = _service_levels(table)
     return {
         "apiVersion": API_VERSION,
         "kind": "DataContract",
@@ -130,4 +157,5 @@ def open_contract(table: TableContract) -> dict[str, Any]:
                 "properties": [_column(table, field) for field in table.schema],
             }
         ],
+        **({"slaProperties": levels} if levels else {}),
     }

@@ -38,16 +38,28 @@ def failing_sql(failing: Failing, *, table: TableContract, day: date | None = No
 
 
 def counts_sql(table: TableContract, *, day: date | None = None) -> str:
-    """SQL that gives one row: `rows_checked` and, by rule id, the number of faults."""
-    columns = ["COUNT(*) AS rows_checked"]
+    """SQL that gives one row: by rule id the number of faults, and `<id>_rows` that were judged.
+
+    Each source of rows is scanned once, whatever the number of conditions on it.
+    """
+    rows, when = rows_of(table, day), _day_condition(day)
+    columns: dict[str, list[str]] = {rows: []}
     for rule, failing in rules_for(table):
+        source = failing.judged_rows(rows, day=when)
         count = (
             f"(SELECT COUNT(*) FROM ({failing_sql(failing, table=table, day=day)}) AS faults)"
             if failing.query
             else f"COALESCE(SUM(CASE WHEN {failing.condition} THEN 1 ELSE 0 END), 0)"
         )
-        columns.append(f"CAST({count} AS BIGINT) AS {rule.id}")
-    return f"SELECT {', '.join(columns)} FROM {rows_of(table, day)} AS r"
+        columns.setdefault(source, []).extend(
+            [f"CAST({count} AS BIGINT) AS {rule.id}", f"COUNT(*) AS {rule.id}_rows"]
+        )
+    counted = [
+        f"(SELECT {', '.join(names)} FROM {source} AS r) AS counts_{i}"
+        for i, (source, names) in enumerate(columns.items())
+        if names
+    ]
+    return f"SELECT * FROM {' CROSS JOIN '.join(counted)}"
 
 
 def evaluate(table: TableContract, *, query: Query, day: date | None = None) -> list[RuleResult]:
@@ -60,7 +72,7 @@ def evaluate(table: TableContract, *, query: Query, day: date | None = None) -> 
     """
     counts = query(counts_sql(table, day=day)).to_pylist()[0]
     return [
-        rule.judge(table.name, rows_checked=counts["rows_checked"], rows_failed=counts[rule.id])
+        rule.judge(table.name, rows_checked=counts[f"{rule.id}_rows"], rows_failed=counts[rule.id])
         for rule, _ in rules_for(table)
     ]
 

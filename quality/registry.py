@@ -17,6 +17,8 @@ from quality.rules import (
     dst002,
     dst003,
     dst004,
+    dst005,
+    dst006,
     evl001,
     lbl001,
     lbl002,
@@ -31,15 +33,20 @@ from quality.rules import (
     syn002,
     syn003,
     syn004,
+    syn005,
+    syn006,
+    syn007,
+    syn008,
+    syn009,
 )
 
 _MODULES = (
     *(str001, str002, str003, str004, str005),
     *(dec001, dec002, dec003, dec004, dec005, dec006),
     *(clk001, clk002, clk003),
-    *(syn001, syn002, syn003, syn004),
+    *(syn001, syn002, syn003, syn004, syn005, syn006, syn007, syn008, syn009),
     *(lbl001, lbl002, lbl003, lbl004),
-    *(dst001, dst002, dst003, dst004),
+    *(dst001, dst002, dst003, dst004, dst005, dst006),
     evl001,
 )
 RULES: tuple[Rule, ...] = tuple(module.RULE for module in _MODULES)

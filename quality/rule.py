@@ -42,13 +42,16 @@ class Failing:
 
     Attributes:
         condition: SQL that is true for a row `r` that breaks the rule; judged in one scan with
-            the other conditions on the table. Empty where `query` is set.
+            the other conditions on the same rows. Empty where `query` is set.
+        source: SQL that gives the rows `r` of the condition instead of the table's own, written
+            like `query`; the rules that share it share its cost.
         query: SQL that gives one row for each fault; `{rows}` stands for the rows in question,
             `{day}` for the condition that other ingested tables are to be read by.
         reads: Other tables that the query reads.
     """
 
     condition: str = ""
+    source: str = ""
     query: str = ""
     reads: tuple[str, ...] = ()
 
@@ -61,7 +64,13 @@ class Failing:
         """
         if self.query:
             return self.query.replace("{rows}", rows).replace("{day}", day)
-        return f"SELECT * FROM {rows} AS r WHERE {self.condition}"
+        return f"SELECT * FROM {self.judged_rows(rows, day=day)} AS r WHERE {self.condition}"
+
+    def judged_rows(self, rows: str, *, day: str = "TRUE") -> str:
+        """The rows that the condition is about, as a table name or a parenthesised query."""
+        if not self.source:
+            return rows
+        return f"({self.source.replace('{rows}', rows).replace('{day}', day)})"
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[object, attrs.Attribute[str], str], None]:
@@ -129,7 +138,7 @@ class RuleResult:
         passed: Whether the rule holds.
         measured: Share of the rows that break it.
         threshold: Share that may.
-        rows_checked: Rows in question.
+        rows_checked: Rows in question, of the rule's source where it has one.
         rows_failed: Faults; may exceed `rows_checked` where a query reads other tables.
     """
 

@@ -18,6 +18,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from contracts.errors import ContractViolation
 from contracts.ids import canonical_json
+from contracts.limits import LIMITS
 from contracts.settings import Settings
 from contracts.tables import TABLES
 from spark_jobs.payloads import Place, places_of, read_payloads
@@ -65,6 +66,7 @@ class DatasetSpec:
         min_box_px: Least height of a box in the image.
         max_distance_m: Farthest object.
         max_hidden_share: Greatest share of a box that a nearer one may cover.
+        max_clock_uncertainty_ns: Greatest standard error of the clocks in a frame.
         shares: Split of the drives.
         versions: Delta versions to read by table; the latest where none is given.
     """
@@ -76,6 +78,7 @@ class DatasetSpec:
     min_box_px: float = 8.0
     max_distance_m: float = 50.0
     max_hidden_share: float = 0.8
+    max_clock_uncertainty_ns: int = LIMITS.clock_uncertainty_ns
     shares: SplitShares = attrs.field(factory=SplitShares)
     versions: Mapping[str, int] = attrs.field(factory=dict)
 
@@ -153,6 +156,7 @@ def _samples(
     """Rows of `gold.dataset_samples` without the dataset's identity."""
     labels = read(spark, "gold.labels", version=versions["gold.labels"])
     frames = read(spark, "silver.frames", version=versions["silver.frames"])
+    frames = frames.where(F.col("clock_uncertainty_ns") <= spec.max_clock_uncertainty_ns)
     if spec.drive_ids is not None:
         frames = frames.where(is_one_of("drive_id", spec.drive_ids))
     if spec.camera_topic is not None:

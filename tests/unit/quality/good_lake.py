@@ -181,8 +181,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "gold.dataset_samples": [
-        _sample("train", "drive-1"),
-        _sample("validation", "drive-2"),
+        _sample("train", "drive-2"),
+        _sample("validation", "drive-1"),
         _sample("test", "drive-3"),
     ],
     "gold.evaluations": [

@@ -18,6 +18,19 @@ from tests.unit.quality.good_lake import DAY, ROWS, START_NS, STEP_NS, good_tabl
 from udfs.sync.align import Stream, align
 from udfs.sync.rules import AlignRule, SyncRules
 
+# A channel of 40 messages at even steps, of which each fault spoils some.
+_CHANNEL = (
+    "INSERT INTO {{t}} BY NAME SELECT 'rec-a' AS recording_id, 9 AS channel_id, '/more' AS topic, "
+    "i AS sequence, {START_NS} + {at} AS log_time_ns, {START_NS} + {stamp} AS sensor_time_ns, "
+    "DATE '{DAY}' AS ingest_date FROM range(40) AS many(i)"
+)
+
+
+def _channel(stamp, at=None):
+    """A mutation: the stamps of a channel, and its log times if they are others, in ns of i."""
+    return _CHANNEL.format(t="{t}", START_NS=START_NS, DAY=DAY, stamp=stamp, at=at or stamp)
+
+
 MUTATIONS = [
     ("STR001", "bronze.recordings", "UPDATE bronze.recordings SET ingest_date = NULL"),
     ("STR001", "silver.imu", "UPDATE silver.imu SET topic = NULL WHERE sequence = 1"),
@@ -74,6 +87,13 @@ MUTATIONS = [
         f"UPDATE {{t}} SET log_time_ns = log_time_ns - {3 * STEP_NS} WHERE sequence = 2",
     ),
     ("SYN004", "silver.frames", "UPDATE {t} SET camera_data_offset = 0"),
+    ("SYN005", "silver.imu", _channel(f"i * {STEP_NS}")),
+    ("SYN005", "silver.imu", _channel(f"(i + i // 2) * {STEP_NS}")),
+    ("SYN006", "silver.imu", _channel(f"i * {STEP_NS // 10} + (i // 20) * {3 * STEP_NS}")),
+    ("SYN007", "silver.imu", _channel(f"i * {STEP_NS} + (i % 4 // 3) * {STEP_NS // 3}")),
+    ("SYN008", "silver.imu", _channel(f"(i // 5) * {STEP_NS}", f"i * {STEP_NS // 5}")),
+    ("SYN009", "silver.frames", "UPDATE {t} SET clock_uncertainty_ns = 5000001"),
+    ("SYN009", "silver.frames", "UPDATE {t} SET clock_uncertainty_ns = NULL"),
     ("LBL001", "gold.labels", "UPDATE {t} SET box_x1_px = box_x0_px"),
     ("LBL001", "gold.labels", "UPDATE {t} SET box_y0_px = NULL"),
     ("LBL001", "gold.labels", "UPDATE {t} SET height_m = 0"),
@@ -95,6 +115,8 @@ MUTATIONS = [
     ("DST002", "gold.datasets", "DELETE FROM {t}"),
     ("DST003", "gold.dataset_samples", "UPDATE {t} SET image_jpeg = 'same'::BLOB"),
     ("DST004", "gold.datasets", "DELETE FROM gold.dataset_samples WHERE split = 'train'"),
+    ("DST005", "gold.dataset_samples", "UPDATE silver.frames SET clock_uncertainty_ns = 5000001"),
+    ("DST006", "gold.dataset_samples", "UPDATE silver.frames SET is_complete = FALSE"),
     ("EVL001", "gold.evaluations", "UPDATE {t} SET value = 0.8"),
     ("EVL001", "gold.evaluations", "UPDATE {t} SET upper = 1.1"),
 ]
