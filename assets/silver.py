@@ -31,7 +31,7 @@ def clocks(
     context: dg.AssetExecutionContext, deployment: Deployment, spark: Spark
 ) -> dg.MaterializeResult[None]:
     """Estimate the clock of every recorder of the drives that came in on the day."""
-    from quality.plots import plot_clock_offsets
+    from quality.plots import plot_clock_courses, plot_clock_offsets
     from spark_jobs import silver_clocks
     from spark_jobs.tables import read_arrow
 
@@ -40,7 +40,10 @@ def clocks(
         report = silver_clocks.run(spark.session, settings, drive_ids=_drives_of(settings, day))
     rows = read_arrow(settings, report.table, filters=[("ingest_date", "=", day)])
     offsets = picture(plot_clock_offsets(rows), title="Clock offsets by drive")
-    more = {**job_metadata(report), "clocks/offsets": offsets}
+    courses = picture(
+        plot_clock_courses(rows), title="Clocks of the drives where they went farthest"
+    )
+    more = {**job_metadata(report), "clocks/offsets": offsets, "clocks/courses": courses}
     return table_result(settings, report.table, day=day, more=more)
 
 

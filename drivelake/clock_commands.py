@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _ALL, _SOME, _NONE, _NO_FRAME = "█", "▄", "·", " "
 _IN_95 = 1.96
+_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def register(app: typer.Typer) -> None:
@@ -53,6 +54,8 @@ def clocks(
         print_json(attrs.asdict(report))
         return
     print_table(_segments(report))
+    if report.courses:
+        print_table(_courses(report))
     for camera in report.cameras:
         print_table(_streams(camera))
     if report.cameras:
@@ -75,13 +78,15 @@ def _drives(drives: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _segments(report: ClockReport) -> Table:
+    from quality.courses import recorder_of
+
     table = Table(
         "recorder", "from, s", "to, s", "offset, ms", "± 95 %", "drift, ppm", "± 95 %",
         "jump, ms", "against", "how", "by", title=f"Clocks of {report.drive_id}",
     )  # fmt: skip
     first: dict[str, int] = {}
     for row in report.segments:
-        name = row["recorder"] or row["recording_id"][:12]
+        name = recorder_of(row)
         begin = first.setdefault(name, row["valid_from_ns"])
         is_known = row["method"] != "assumed"
         drift_error = row["drift_uncertainty_ppb"]
@@ -99,6 +104,36 @@ def _segments(report: ClockReport) -> Table:
             Text(row["evidence"] or ""),
         )
     return table
+
+
+def _courses(report: ClockReport) -> Table:
+    table = Table(
+        "recorder", f"offset since start, 0 s to {report.seconds:.1f} s", "lowest, ms",
+        "highest, ms", "± 95 %", "least, ms", "most, ms", title="How they ran",
+    )  # fmt: skip
+    for course in report.courses:
+        row: list[str | Text] = [Text(course.recorder)]
+        for values in (course.offset_ms, course.half_width_ms):
+            known = [value for value in values if value is not None]
+            row += [
+                Text(_bars(values), no_wrap=True),
+                *(f"{pick(known, default=0.0):,.3f}" for pick in (min, max)),
+            ]
+        table.add_row(*row)
+    return table
+
+
+def _bars(values: Sequence[float | None]) -> str:
+    """A bar a value, from the least to the most of them; a blank for none."""
+    known = [value for value in values if value is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    top = len(_LEVELS) - 1
+    return "".join(
+        _NO_FRAME
+        if value is None
+        else _LEVELS[round(top * (value - low) / (high - low)) if high > low else 0]
+        for value in values
+    )
 
 
 def _streams(camera: CameraReport) -> Table:

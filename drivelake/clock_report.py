@@ -13,12 +13,14 @@ import pyarrow.compute as pc
 from contracts.errors import ContractViolation
 from contracts.settings import Settings
 from drivelake.catalogue import open_table
+from quality.courses import Course, courses_of, recorder_of
 from quality.plots import cells_of, ok_shares
 from spark_jobs import delta
 
 CLOCKS, FRAMES = "silver.clocks", "silver.frames"
 _STATE, _ERROR = "_state", "_sync_error_ns"
 _MOST_CELLS = 60
+_COURSE_CELLS = 30
 _SEGMENT_COLUMNS = (
     "drive_id", "recording_id", "recorder", "reference", "valid_from_ns", "valid_to_ns",
     "anchor_ns", "offset_ns", "uncertainty_ns", "drift_ppb", "drift_uncertainty_ppb", "method",
@@ -69,6 +71,21 @@ class CameraReport:
 
 
 @attrs.frozen
+class CourseReport:
+    """How the clock of a recorder ran, in equal parts of the drive; None where it is not known.
+
+    Attributes:
+        recorder: Name, or the first characters of the recording's hash.
+        offset_ms: How far it has gone from its first offset.
+        half_width_ms: Half of the 95 % interval of the offset.
+    """
+
+    recorder: str
+    offset_ms: Sequence[float | None]
+    half_width_ms: Sequence[float | None]
+
+
+@attrs.frozen
 class ClockReport:
     """The clocks of a drive.
 
@@ -76,11 +93,15 @@ class ClockReport:
         drive_id: The drive.
         segments: Rows of `silver.clocks`, by recorder and time, each with `jump_ns`: how far the
             clock jumped between the segment before and this one; None for a first one.
+        seconds: Of the drive, in which a clock is known.
+        courses: Of the clocks that are known, by recorder.
         cameras: What was synchronised with them; empty before it is.
     """
 
     drive_id: str
     segments: Sequence[Mapping[str, Any]]
+    seconds: float
+    courses: Sequence[CourseReport]
     cameras: Sequence[CameraReport]
 
 
@@ -92,8 +113,7 @@ def list_drives(settings: Settings) -> list[dict[str, Any]]:
         mine = [row for row in rows if row["drive_id"] == drive]
         methods: dict[str, set[str]] = {}
         for row in mine:
-            recorder = row["recorder"] or row["recording_id"]
-            methods.setdefault(row["method"], set()).add(recorder)
+            methods.setdefault(row["method"], set()).add(recorder_of(row))
         errors = [row["uncertainty_ns"] for row in mine if row["uncertainty_ns"] is not None]
         found.append(
             {
@@ -126,7 +146,22 @@ def report_clocks(settings: Settings, drive_id: str) -> ClockReport:
             _camera(topic, frames.filter(pc.equal(frames["camera_topic"], topic)))
             for topic in sorted(pc.unique(frames["camera_topic"]).to_pylist())
         ]
-    return ClockReport(drive_id, _with_jumps(segments), cameras)
+    courses = courses_of(segments, points=_COURSE_CELLS)
+    return ClockReport(
+        drive_id=drive_id,
+        segments=_with_jumps(segments),
+        seconds=float(courses[0].seconds[-1]) if courses else 0.0,
+        courses=[_course(one) for one in courses],
+        cameras=cameras,
+    )
+
+
+def _course(course: Course) -> CourseReport:
+    offset, width = (
+        [None if np.isnan(value) else float(value) for value in values]
+        for values in (course.offset_ms, course.half_width_ms)
+    )
+    return CourseReport(course.recorder, offset, width)
 
 
 def _read(

@@ -10,12 +10,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from quality.courses import Course, courses_of
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ERROR, _STATE = "_sync_error_ns", "_state"
 _DRIVES = 6
 _CELLS = 120
+_CLOCK_DRIVES = 4
+_INSTANTS = 400
 _COLOURS = ("#ffffff", "#d62728", "#ff9f4a", "#4a9a5c")  # no frame, none ok, some, all
 
 
@@ -61,6 +65,49 @@ def plot_clock_offsets(clocks: pa.Table) -> bytes:
     axes.set_xticks(range(len(drives)), [drive[:12] for drive in drives], rotation=45, ha="right")
     axes.set(ylabel="recorder minus UTC, s", title="Clock offsets")
     return _png(figure, axes)
+
+
+def plot_clock_courses(clocks: pa.Table) -> bytes:
+    """PNG: how far the clocks of a drive went, and how surely that is known, over the drive.
+
+    Args:
+        clocks: Rows of `silver.clocks`; of many drives, those whose clocks went farthest are drawn.
+    """
+    courses = {
+        drive: courses_of(
+            clocks.filter(pc.equal(clocks["drive_id"], drive)).to_pylist(), points=_INSTANTS
+        )
+        for drive in sorted(pc.unique(clocks["drive_id"].drop_null()).to_pylist())
+    }
+    chosen = sorted(courses, key=lambda drive: (-_farthest_ms(courses[drive]), drive))
+    chosen = [drive for drive in chosen if courses[drive]][:_CLOCK_DRIVES]
+    figure, first = _figure(height=max(4.0, 1.9 * len(chosen)))
+    figure.delaxes(first)
+    grid = figure.subplots(max(len(chosen), 1), 2, squeeze=False, sharex="row")
+    for drive, (left, right) in zip(chosen, grid, strict=False):
+        for course in courses[drive]:
+            (line,) = left.plot(course.seconds, course.offset_ms, label=course.recorder)
+            low, high = (course.offset_ms + sign * course.half_width_ms for sign in (-1, 1))
+            left.fill_between(course.seconds, low, high, alpha=0.3, linewidth=0)
+            right.plot(course.seconds, course.half_width_ms, color=line.get_color())
+        left.set_title(drive[:24], fontsize="small", loc="left")
+        left.legend(frameon=False, fontsize="x-small")
+        right.set_ylim(bottom=0)
+    for axes in grid.flat:
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize="small")
+    grid[0, 0].set_ylabel("offset since start, ms", fontsize="small")
+    grid[0, 1].set_title("± 95 %, ms", fontsize="small", loc="left")
+    for axes in grid[-1]:
+        axes.set_xlabel("s", fontsize="small")
+    return _png(figure, grid[0, 1])
+
+
+def _farthest_ms(courses: list[Course]) -> float:
+    """How far any clock of a drive went; 0 for none."""
+    spans = [np.ptp(one.offset_ms[~np.isnan(one.offset_ms)]) for one in courses]
+    return max(map(float, spans), default=0.0)
 
 
 def plot_timeline(frames: pa.Table) -> bytes:

@@ -89,6 +89,12 @@ def test_a_drive_is_told_by_segment_and_stream(call):
     report = json.loads(said)
     adas = [row for row in report["segments"] if row["recorder"] == "adas"]
     assert [row["jump_ns"] for row in adas] == [None, 250 * MS + 10_000]
+    (course,) = report["courses"]
+    assert (course["recorder"], report["seconds"]) == ("adas", pytest.approx(19.75, abs=0.01))
+    assert course["offset_ms"][0] == 0.0
+    assert course["offset_ms"][-1] == pytest.approx(250.2, abs=0.05)
+    assert set(map(type, course["offset_ms"])) == {float, type(None)}
+    assert max(filter(None, course["half_width_ms"])) == pytest.approx(1.96, abs=0.01)
     (camera,) = report["cameras"]
     assert (camera["frames"], camera["complete"], camera["uncertainty_ms"]) == (4, 3, 1.0)
     (lidar,) = (each for each in camera["streams"] if each["name"] == "lidar")
@@ -102,7 +108,16 @@ def test_people_see_it(call):
     """The tables name offsets with their 95 %, the jump, what is unknown, and a timeline."""
     code, said, _ = call("drive-1")
     assert code == 0
-    for words in ("5,000.000", "1.960", "250.010", "unknown", "3 of 4 complete", "█", "1 gap"):
+    for words in (
+        "5,000.000",
+        "1.960",
+        "250.010",
+        "unknown",
+        "3 of 4 complete",
+        "█",
+        "1 gap",
+        "▁▁",
+    ):
         assert words in said, words
 
 
@@ -120,6 +135,15 @@ def test_all_drives_are_listed(call):
         }
     ]
     assert "gnss_time: adas" in call()[1]
+
+
+def test_a_recorder_without_a_name_is_a_short_hash(call, lake):
+    """Twelve characters of the recording say which it is, in the list as for one drive."""
+    rows = [segment("a1b2" * 16, 0, 10 * S, 0, recorder=None)]
+    write_deltalake(str(lake / "clocks"), pa.Table.from_pylist(rows, CLOCKS), mode="overwrite")
+    for said in (call()[1], call("drive-1")[1]):
+        assert "a1b2a1b2a1b2" in said
+        assert "a1b2a1b2a1b2a" not in said
 
 
 def test_what_is_not_there_is_one_sentence(call, lake):

@@ -109,7 +109,7 @@ def _clock(recording_id: str, method: str) -> dict[str, Any]:
     return {
         "drive_id": "drive-1",
         "recording_id": recording_id,
-        "recorder": "adas",
+        "recorder": "adas" if recording_id == "rec-a" else "bus",
         "reference": "utc",
         "valid_from_ns": START_NS,
         "valid_to_ns": START_NS + 10 * STEP_NS,

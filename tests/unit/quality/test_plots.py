@@ -8,12 +8,18 @@ import pyarrow as pa
 import pytest
 from matplotlib.image import imread
 
-from quality.plots import plot_clock_offsets, plot_sync_errors, plot_timeline
+from quality.plots import (
+    plot_clock_courses,
+    plot_clock_offsets,
+    plot_sync_errors,
+    plot_timeline,
+)
 from tests.unit.quality.good_lake import good_tables
 
 PLOTS = [
     ("silver.frames", plot_sync_errors),
     ("silver.clocks", plot_clock_offsets),
+    ("silver.clocks", plot_clock_courses),
     ("silver.frames", plot_timeline),
 ]
 
