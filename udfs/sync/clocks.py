@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
+from udfs.sync.clock_line import student_factor
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -27,10 +28,16 @@ _COARSE_STEP_NS = 40_000_000
 _COARSE_WIDTH_NS = 80_000_000
 _FINE_STEP_NS = 5_000_000
 _FINE_WIDTH_NS = 60_000_000
+_WIDTH_OF_PERIOD = 0.6
+"""Least width over the period of the sparser signal: the average is even within 2 %."""
+_STEPS_OF_WIDTH = 12
 _BLOCK_NS = 1_000_000_000
+_BLOCK_OF_PERIOD = 4
 _DISTINCT_NS = 1_000_000_000
+_DISTINCT_OF_WIDTH = 4
 _MAX_SPAN_NS = 86_400_000_000_000
 _ITERATIONS = 20
+_SETTLING = 5
 _CONVERGED_NS = 100.0
 _LOOSE_DRIFT = 1e-3
 """Drift that is nearly free in the fit of one quantity; the limit comes in when all are in."""
@@ -236,17 +243,25 @@ def _coarse_offset(
 ) -> int:
     """Offset of the highest summed log-likelihood over all lags, to a step of the coarse grid."""
     total: FloatArray | None = None
+    widths: list[int] = []
     for reference, other in pairs:
-        x = _smoothed(reference, step_ns=_COARSE_STEP_NS, width_ns=_COARSE_WIDTH_NS)
-        y = _smoothed(other, step_ns=_COARSE_STEP_NS, width_ns=_COARSE_WIDTH_NS)
+        # Both are averaged alike, as the sparser of them needs.
+        period = max(_period_of(reference), _period_of(other))
+        width_ns = max(_COARSE_WIDTH_NS, round(_WIDTH_OF_PERIOD * period))
+        x = _smoothed(reference, step_ns=_COARSE_STEP_NS, width_ns=width_ns)
+        y = _smoothed(other, step_ns=_COARSE_STEP_NS, width_ns=width_ns)
         lags, score = _score_by_lag(
             x, y, max_offset_ns=max_offset_ns, min_overlap_ns=min_overlap_ns
         )
+        # The wider the average, the fewer points of the grid are independent.
+        score *= _COARSE_WIDTH_NS / width_ns
         total = score if total is None else total + score
+        widths.append(width_ns)
     if total is None or not np.any(total > 0):
         raise ClockError("no common span with correlated motion", code="NO_OVERLAP")
     best = int(np.argmax(total))
-    elsewhere = np.abs(lags - lags[best]) > _DISTINCT_NS // _COARSE_STEP_NS
+    distinct_ns = max(_DISTINCT_NS, _DISTINCT_OF_WIDTH * min(widths))
+    elsewhere = np.abs(lags - lags[best]) > distinct_ns // _COARSE_STEP_NS
     if np.any(total[elsewhere] > max_ambiguity * total[best]):
         raise ClockError("two offsets fit about equally well", code="AMBIGUOUS")
     return int(lags[best]) * _COARSE_STEP_NS
@@ -301,43 +316,67 @@ def _score_by_lag(
 
 
 def _fine_offset(reference: Signal, other: Signal, *, start_ns: int) -> OffsetEstimate | None:
-    """Gauss-Newton on other(t + offset + drift (t - t0)) = a reference(t) + b; None if it fails."""
-    x = _smoothed(reference, step_ns=_FINE_STEP_NS, width_ns=_FINE_WIDTH_NS)
-    y = _smoothed(other, step_ns=_FINE_STEP_NS, width_ns=_FINE_WIDTH_NS)
-    if np.count_nonzero(y.valid) < 4:
+    """Fit what is left of the offset, and the drift; None if it fails.
+
+    The denser signal is the curve: samples of a sparse one are compared where they were taken, so
+    nothing is interpolated over seconds.
+    """
+    if _period_of(other) <= max(_period_of(reference), _FINE_WIDTH_NS):
+        return _curve_offset(reference, other, start_ns=start_ns)
+    found = _curve_offset(other, reference, start_ns=-start_ns)
+    if found is None:
         return None
+    return attrs.evolve(
+        found,
+        offset_ns=-found.offset_ns,
+        anchor_ns=found.anchor_ns - found.offset_ns,
+        drift_ppb=-found.drift_ppb / (1.0 - 1e-9 * found.drift_ppb),
+    )
+
+
+def _curve_offset(points: Signal, curve_of: Signal, *, start_ns: int) -> OffsetEstimate | None:
+    """Gauss-Newton on curve(t + offset + drift (t - t0)) = a points(t) + b; None if it fails."""
+    at_ns, value, spacing_ns = _points_of(points)
+    width_ns = max(_FINE_WIDTH_NS, round(_WIDTH_OF_PERIOD * _period_of(curve_of)))
+    y = _smoothed(curve_of, step_ns=width_ns // _STEPS_OF_WIDTH, width_ns=width_ns)
+    if np.count_nonzero(y.valid) < 4 or len(at_ns) == 0:
+        return None
+    block_ns = max(_BLOCK_NS, _BLOCK_OF_PERIOD * spacing_ns)
     knots = np.arange(len(y.value))
     curve = CubicSpline(knots, y.value)
     slope = curve.derivative()
-    at = (x.start_ns + start_ns - y.start_ns) / x.step_ns + np.arange(len(x.value))
-    common = x.valid & (at >= 0) & (at <= len(knots) - 1)
+    at = (at_ns + (start_ns - y.start_ns)) / y.step_ns
+    common = (at >= 0) & (at <= len(knots) - 1)
     if not common.any():
         return None
     elapsed = at - float(np.mean(at[common]))
     shift, drift = 0.0, 0.0
-    for _ in range(_ITERATIONS):
+    usable = np.ones(len(at), np.bool_)
+    for turn in range(_ITERATIONS):
         where = at + shift + drift * elapsed
-        inside = x.valid & (where >= 0) & (where <= len(knots) - 1)
+        inside = usable & (where >= 0) & (where <= len(knots) - 1)
         index = np.clip(where, 0, len(knots) - 1)
         inside &= (
             y.valid[np.floor(index).astype(np.int64)] & y.valid[np.ceil(index).astype(np.int64)]
         )
-        if np.count_nonzero(inside) * x.step_ns < _LEAST_BLOCKS * _BLOCK_NS:
+        # Points that come and go at the edge of a hole would keep the fit from settling.
+        usable = inside if turn >= _SETTLING else usable
+        if np.count_nonzero(inside) * spacing_ns < _LEAST_BLOCKS * block_ns:
             return None
         rising = slope(where[inside])
         moving = np.column_stack([rising, rising * elapsed[inside]])
-        linear = np.column_stack([x.value[inside], np.ones(len(rising))])
+        linear = np.column_stack([value[inside], np.ones(len(rising))])
         target = curve(where[inside])
         solution, residual = _solved(moving, linear, target)
         step = float(np.clip(solution[0], -20.0, 20.0))
         shift += step
         drift = float(np.clip(drift + solution[1], -_LOOSE_DRIFT, _LOOSE_DRIFT))
-        if abs(step) * x.step_ns < _CONVERGED_NS:
+        if abs(step) * y.step_ns < _CONVERGED_NS:
             break
     else:
         return None
     covariance = _clustered_covariance(
-        moving, linear, residual, block=np.flatnonzero(inside) * x.step_ns // _BLOCK_NS
+        moving, linear, residual, block=(at_ns[inside] - int(at_ns[0])) // block_ns
     )
     if covariance is None:
         return None
@@ -346,18 +385,32 @@ def _fine_offset(reference: Signal, other: Signal, *, start_ns: int) -> OffsetEs
     best = float(np.clip(best, elapsed[inside].min(), elapsed[inside].max()))
     weights = np.array([1.0, best])
     error = float(np.sqrt(weights @ covariance @ weights))
-    offset_ns = start_ns + round((shift + drift * best) * x.step_ns)
+    offset_ns = start_ns + round((shift + drift * best) * y.step_ns)
     anchor = float(np.mean(at[common])) + shift + (1.0 + drift) * best
-    correlation = float(np.corrcoef(target, x.value[inside])[0, 1]) if np.std(target) > 0 else 0.0
+    correlation = float(np.corrcoef(target, value[inside])[0, 1]) if np.std(target) > 0 else 0.0
     return OffsetEstimate(
         offset_ns=offset_ns,
-        uncertainty_ns=max(1, round(min(error * x.step_ns, 1e18))),
+        uncertainty_ns=max(1, round(min(error * y.step_ns, 1e18))),
         correlation=correlation,
-        samples=_samples_shared(reference.t_ns, other.t_ns - offset_ns),
-        anchor_ns=y.start_ns + round(anchor * x.step_ns),
+        samples=_samples_shared(points.t_ns, curve_of.t_ns - offset_ns),
+        anchor_ns=y.start_ns + round(anchor * y.step_ns),
         drift_ppb=1e9 * drift / (1.0 + drift),
         drift_uncertainty_ppb=1e9 * float(np.sqrt(covariance[1, 1])),
     )
+
+
+def _points_of(signal: Signal) -> tuple[Int64Array, FloatArray, int]:
+    """(N,) times, (N,) values, how far apart: an even average, or samples of a sparse one."""
+    period = _period_of(signal)
+    if period > _FINE_WIDTH_NS:
+        return signal.t_ns, signal.value, round(period)
+    grid = _smoothed(signal, step_ns=_FINE_STEP_NS, width_ns=_FINE_WIDTH_NS)
+    at = np.flatnonzero(grid.valid)
+    return grid.start_ns + at * grid.step_ns, grid.value[at], grid.step_ns
+
+
+def _period_of(signal: Signal) -> float:
+    return float(np.median(np.diff(signal.t_ns)))
 
 
 def _solved(
@@ -414,8 +467,8 @@ def _clustered_covariance(
         return None
     # Without a block that carries all of the information nothing is left: a tenth of it stays.
     left = total - 0.9 * information
-    moves = np.linalg.solve(left, scores[:, :, None])[:, :, 0]
-    return np.asarray(moves.T @ moves) / np.outer(scale, scale)
+    moves = np.linalg.solve(left, scores[:, :, None])[:, :, 0] / scale
+    return np.asarray(moves.T @ moves) * student_factor(count - 2) ** 2
 
 
 def _smoothed(signal: Signal, *, step_ns: int, width_ns: int) -> _Grid:

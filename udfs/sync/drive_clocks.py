@@ -25,7 +25,7 @@ from udfs.sync.shared import Jump, find_jumps, tie_by_signals
 CLOCKS = TABLES["silver.clocks"].schema
 RECORDINGS = ("drive_id", "recording_id", "recorder", "start_ns", "end_ns", "ingest_date")
 UTC = "utc"
-_ALGORITHM = 2
+_ALGORITHM = 3
 _SAME_CLOCK_NS = 10_000_000_000
 
 Signals = Mapping[str, Signal]

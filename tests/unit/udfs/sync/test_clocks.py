@@ -109,6 +109,29 @@ def test_the_uncertainties_cover_the_errors():
         assert np.mean(np.abs(each) < 1.96) >= 0.88
 
 
+@pytest.mark.parametrize(("rate_hz", "within_ms"), [(50, 10), (1, 40)])
+def test_the_speed_of_a_receiver_at_1_hz_is_evidence(rate_hz, within_ms):
+    """Speed once a second ties a clock, by that of a bus to 10 ms and by another such to 40 ms.
+
+    The stated errors hold: 95 % intervals contain the truth in 80 % or more of 20 drives.
+    """
+    scores = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        truth = motion(rng, seconds=120.0, width_s=2.0, scale=50.0)
+        offset_ns = int(rng.integers(-20_000_000_000, 20_000_000_000))
+        pair = [
+            recorded(rng, truth, rate_hz=rate_hz, noise=0.03, drop=0.05),
+            recorded(rng, truth, rate_hz=1, noise=0.02, drop=0.05, offset_ns=offset_ns),
+        ]
+        found = estimate_offset(*pair, max_offset_ns=REACH_NS)
+        assert abs(found.offset_ns - offset_ns) < within_ms * 1_000_000
+        back = estimate_offset(*pair[::-1], max_offset_ns=REACH_NS)
+        assert abs(back.moved(found.anchor_ns - offset_ns).offset_ns + found.offset_ns) < 20_000_000
+        scores.append((found.offset_ns - offset_ns) / found.uncertainty_ns)
+    assert np.mean(np.abs(scores) < 1.96) >= 0.8
+
+
 def test_standing_still_is_no_evidence():
     """Noise without motion gives no offset instead of a random one."""
     rng = np.random.default_rng(9)

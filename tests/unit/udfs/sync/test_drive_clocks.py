@@ -198,6 +198,22 @@ def test_a_recorder_without_evidence_is_assumed_and_gives_no_values():
     assert not any(frames["is_complete"].to_pylist())
 
 
+def test_a_recorder_with_a_receivers_speed_alone_is_tied():
+    """A logger that holds nothing but GNSS speed, once a second, has an offset within its error."""
+    tables = drive()
+    t_s, speed, _ = motion()
+    second_s = np.arange(0.3, 24.0, 1.0)
+    only = signal(
+        "Speed", "m/s", second_s, np.interp(second_s, t_s, speed), offset_ns=1_500_000_000,
+        recording="gps-1",
+    )  # fmt: skip
+    tables["signals"] = pa.concat_tables([tables["signals"], only])
+    _, clocks = clocks_of(tables, "adas-1", "bus-1", "gps-1")
+    gps = clocks["gps-1"]
+    assert (gps["method"], gps["evidence"]) == ("shared_signal", "speed_m_s")
+    assert abs(gps["offset_ns"] - 1_500_000_000) < 4 * gps["uncertainty_ns"] < 40_000_000
+
+
 def test_a_recording_with_nothing_to_compare_is_assumed():
     """A recording without a single observation still has its row."""
     _, clocks = clocks_of(drive(), "adas-1", "bus-1", "mute")

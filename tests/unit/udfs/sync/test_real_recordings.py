@@ -117,7 +117,7 @@ def cut(signal, start_ns, end_ns):
 def test_a_shifted_half_of_a_real_signal_is_found(found):
     """Half the samples of a real signal, shifted, are found within four standard errors.
 
-    Or they are said to be no evidence.
+    Or they are said to be no evidence, or weak: speed every other second of a town.
     """
     recovered = 0
     for recording in found:
@@ -131,8 +131,8 @@ def test_a_shifted_half_of_a_real_signal_is_found(found):
                     continue
                 error = abs(answer.offset_ns - offset_ns)
                 where = (recording.name, quantity, source, error, answer)
-                assert error < 4 * answer.uncertainty_ns < 40 * MS, where
-                recovered += 1
+                assert error < 4 * answer.uncertainty_ns, where
+                recovered += answer.uncertainty_ns < 10 * MS
     assert recovered >= 2
 
 
