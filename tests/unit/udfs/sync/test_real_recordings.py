@@ -22,12 +22,12 @@ from udfs.decode.recording import index_recording, iter_table_groups, table_of_c
 from udfs.decode.source import open_source
 from udfs.sync.bus_frames import match_frames
 from udfs.sync.channels import split_channels
-from udfs.sync.clock_line import fit_line
 from udfs.sync.clocks import Signal, estimate_offset
 from udfs.sync.envelope import fit_envelope
 from udfs.sync.frame_keys import BusFrames, bus_frames_from
 from udfs.sync.observations import observations_of
 from udfs.sync.rules import SyncRules
+from udfs.sync.segments import fit_segments
 
 RULES = SyncRules()
 SECOND = 1_000_000_000
@@ -189,7 +189,8 @@ def test_a_drift_put_into_a_real_signal_is_found(found):
                 offsets.append(answer.offset_ns)
             if len(times) < 8:
                 continue
-            line = fit_line(np.array(times), np.array(offsets), spread=10.0).line
+            at, offset_ns = np.array(times), np.array(offsets)
+            (line,) = fit_segments(at - offset_ns, offset_ns, max_drift_ppm=100.0)
             assert abs(line.drift_ppb - 40_000) < 4 * line.drift_error_ppb, (recording.name, key)
             drifts += 1
     if not drifts:
@@ -250,8 +251,8 @@ def test_two_loggers_of_one_real_bus_are_tied(found):
         answer = match_frames(
             written(), written(offset_ns=12 * SECOND, drift_ppm=-20.0), max_offset_ns=40 * SECOND
         )
-        line = answer.fit().line
-        true_ns = 12 * SECOND - 20e-6 * (line.at_ns - 12 * SECOND - int(frames.t_ns[0]))
+        (line,) = answer.segments(max_drift_ppm=100.0)
+        true_ns = 12 * SECOND - 20e-6 * (line.anchor_ns - 12 * SECOND - int(frames.t_ns[0]))
         assert abs(line.offset_ns - true_ns) < 0.1 * MS, recording.name
         assert abs(line.drift_ppb + 20_000) < 4 * line.drift_error_ppb, recording.name
         tied += 1
