@@ -8,7 +8,7 @@ blocks of the residual, so noise that is correlated in time does not make it loo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -20,6 +20,8 @@ from scipy.ndimage import gaussian_filter1d
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
 from udfs.sync.clock_line import student_factor
+from udfs.sync.fusion import Evidence, fuse
+from udfs.sync.segments import Segment
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -41,6 +43,7 @@ _SETTLING = 5
 _CONVERGED_NS = 100.0
 _LOOSE_DRIFT = 1e-3
 """Drift that is nearly free in the fit of one quantity; the limit comes in when all are in."""
+_QUANTITY = "quantity"
 _LEAST_BLOCKS = 3
 _SINGULAR = 1e8
 _DRIFT_SCALES = 3.0
@@ -53,10 +56,12 @@ class Signal:
     Attributes:
         t_ns: (N,) int64, ascending.
         value: (N,) float64, finite.
+        name: Quantity, for people.
     """
 
     t_ns: Int64Array
     value: FloatArray
+    name: str = ""
 
 
 @attrs.frozen
@@ -71,6 +76,7 @@ class OffsetEstimate:
         anchor_ns: Reading of the other clock at which the offset is known best.
         drift_ppb: Growth of the offset, ns per s of the other clock.
         drift_uncertainty_ppb: Standard error of it; independent of that of the offset.
+        alerts: Quantities that contradict this, for people.
     """
 
     offset_ns: int
@@ -80,6 +86,7 @@ class OffsetEstimate:
     anchor_ns: int = 0
     drift_ppb: float = 0.0
     drift_uncertainty_ppb: float = 1.0
+    alerts: tuple[str, ...] = ()
 
     def moved(self, anchor_ns: int) -> OffsetEstimate:
         """The same at another reading; less sure, as the drift is not known exactly."""
@@ -150,8 +157,9 @@ def estimate_shared_offset(
 ) -> OffsetEstimate:
     """Find the offset between two clocks from several shared quantities.
 
-    The coarse search adds their evidence; the fine estimates are averaged by their variances, and
-    the standard error is widened where they disagree by more than they claim.
+    The coarse search adds their evidence; the fine estimates are weighed by their variances. One
+    that contradicts a surer one is left out and named, and the standard error is then as wide as
+    they are apart.
 
     Args:
         pairs: (reference, other) of each quantity.
@@ -171,49 +179,51 @@ def estimate_shared_offset(
         max_ambiguity=max_ambiguity,
     )
     fits = [_fine_offset(reference, other, start_ns=coarse_ns) for reference, other in pairs]
-    good = [fit for fit in fits if fit is not None and (fit.correlation or 0.0) >= min_correlation]
+    good = {
+        reference.name or f"signal {number}": fit
+        for number, ((reference, _), fit) in enumerate(zip(pairs, fits, strict=True), 1)
+        if fit is not None and (fit.correlation or 0.0) >= min_correlation
+    }
     if not good:
         raise ClockError("no shared signal correlates", code="NO_CORRELATION")
     return _with_limited_drift(combine_offsets(good), max_drift_ppm=max_drift_ppm)
 
 
-def combine_offsets(estimates: Sequence[OffsetEstimate]) -> OffsetEstimate:
-    """Average independent estimates of one offset and drift by their variances.
+def combine_offsets(estimates: Mapping[str, OffsetEstimate]) -> OffsetEstimate:
+    """Weigh independent estimates of one offset and drift, by what they were made of.
 
-    The standard errors are scaled by the Birge ratio where the estimates scatter more than they
-    should.
+    Of two that contradict each other the surer stands: see `fuse`.
     """
-    trust = np.array([max(each.uncertainty_ns, 1) ** -2.0 for each in estimates])
-    first = estimates[0].anchor_ns
-    away = np.array([each.anchor_ns - first for each in estimates], dtype=np.float64)
-    anchor_ns = first + round(float(trust @ away) / float(trust.sum()))
-    moved = [each.moved(anchor_ns) for each in estimates]
-    base = moved[0].offset_ns
-    offset, error = _weighed_mean(
-        [float(each.offset_ns - base) for each in moved],
-        [float(max(each.uncertainty_ns, 1)) for each in moved],
-    )
-    drift, drift_error = _weighed_mean(
-        [each.drift_ppb for each in moved], [each.drift_uncertainty_ppb for each in moved]
-    )
-    correlations = [each.correlation for each in estimates if each.correlation is not None]
+    anchors = [each.anchor_ns for each in estimates.values()]
+    evidence = [
+        Evidence(
+            kind=_QUANTITY,
+            source=name,
+            segment=Segment(
+                start_ns=min(anchors),
+                end_ns=max(anchors),
+                anchor_ns=each.anchor_ns,
+                offset_ns=each.offset_ns,
+                drift_ppb=each.drift_ppb,
+                offset_error_ns=float(max(each.uncertainty_ns, 1)),
+                drift_error_ppb=each.drift_uncertainty_ppb,
+                samples=each.samples,
+            ),
+        )
+        for name, each in estimates.items()
+    ]
+    found = fuse(evidence, trust={_QUANTITY: 0})
+    used = [estimates[each.source].correlation for each in found.used]
     return OffsetEstimate(
-        offset_ns=base + round(offset),
-        uncertainty_ns=max(1, round(error)),
-        correlation=max(correlations) if correlations else None,
-        samples=sum(each.samples for each in estimates),
-        anchor_ns=anchor_ns,
-        drift_ppb=drift,
-        drift_uncertainty_ppb=drift_error,
+        offset_ns=found.segment.offset_ns,
+        uncertainty_ns=max(1, round(found.segment.offset_error_ns)),
+        correlation=max((each for each in used if each is not None), default=None),
+        samples=found.segment.samples,
+        anchor_ns=found.segment.anchor_ns,
+        drift_ppb=found.segment.drift_ppb,
+        drift_uncertainty_ppb=found.segment.drift_error_ppb,
+        alerts=tuple(str(alert) for alert in found.alerts),
     )
-
-
-def _weighed_mean(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
-    """Mean by the variances, and its standard error by the Birge ratio."""
-    value, weight = np.array(values), np.array(errors) ** -2.0
-    mean = float(weight @ value) / float(weight.sum())
-    excess = float(weight @ (value - mean) ** 2) / max(len(values) - 1, 1)
-    return mean, max(1.0, float(np.sqrt(excess))) / float(np.sqrt(weight.sum()))
 
 
 def _with_limited_drift(estimate: OffsetEstimate, *, max_drift_ppm: float) -> OffsetEstimate:

@@ -55,13 +55,13 @@ class SharedClock:
 
     Attributes:
         segments: In the order in which it ran through them.
+        alerts: What contradicts each of them, for people.
         correlation: Of the surest fit.
-        samples: Samples that were compared.
     """
 
     segments: tuple[Segment, ...]
+    alerts: tuple[tuple[str, ...], ...]
     correlation: float | None
-    samples: int
 
 
 def find_jumps(streams: Sequence[Sequence[PhaseStep]]) -> list[Jump]:
@@ -143,8 +143,8 @@ def tie_by_signals(
         raise error
     joined = _joined(estimates, jumps)
     segments: list[Segment] = []
+    alerts: list[tuple[str, ...]] = []
     best: OffsetEstimate | None = None
-    samples = 0
     for start, end, sizes in joined:
         shifts = np.r_[0.0, np.cumsum(sizes)]
         together = _without_jumps(pieces[start : end + 1], shifts)
@@ -153,16 +153,17 @@ def tie_by_signals(
             continue
         _require_steady(together, estimate, rules)
         best = estimate if best is None or estimate.uncertainty_ns < best.uncertainty_ns else best
-        samples += estimate.samples
         for number, shift in zip(range(start, end + 1), shifts, strict=True):
             found = _segment(estimate, pieces, jumps, number, shift_ns=round(float(shift)))
             if number > start and sizes[number - start - 1] == 0.0:
                 # A sensor was restarted; the clock ran on.
                 found = attrs.evolve(found, start_ns=segments.pop().start_ns)
+                alerts.pop()
             segments.append(found)
+            alerts.append(estimate.alerts)
     if best is None:
         raise error
-    return SharedClock(tuple(segments), best.correlation, samples)
+    return SharedClock(tuple(segments), tuple(alerts), best.correlation)
 
 
 def _piece(pairs: Sequence[Pair], jumps: Sequence[Jump], number: int) -> list[Pair]:

@@ -161,10 +161,28 @@ def test_a_wild_stamp_does_not_fill_memory():
         estimate_offset(good, wild, max_offset_ns=REACH_NS)
 
 
-def test_disagreeing_estimates_widen_the_error():
-    """Two estimates that exclude each other give an error as wide as their disagreement."""
-    estimates = [OffsetEstimate(0, 1_000, 0.9, 10), OffsetEstimate(100_000, 1_000, 0.8, 20)]
-    found = combine_offsets(estimates)
-    assert found.offset_ns == 50_000
-    assert found.uncertainty_ns == pytest.approx(50_000, rel=0.01)
-    assert (found.correlation, found.samples) == (0.9, 30)
+def test_estimates_that_agree_are_weighed():
+    """Two estimates within their errors make a better one, and no alert."""
+    found = combine_offsets(
+        {
+            "speed": OffsetEstimate(0, 1_000, 0.9, 10, 0, 0.0, 100.0),
+            "yaw rate": OffsetEstimate(2_000, 2_000, 0.8, 20, 0, 10.0, 100.0),
+        }
+    )
+    assert (found.offset_ns, found.uncertainty_ns) == (400, 894)
+    assert (found.drift_ppb, found.correlation, found.samples) == (5.0, 0.9, 30)
+    assert found.alerts == ()
+
+
+def test_a_quantity_that_contradicts_is_an_alert_and_no_average():
+    """Of two that exclude each other the surer stands, is unsure by as much, and says so."""
+    found = combine_offsets(
+        {
+            "speed": OffsetEstimate(0, 1_000, 0.9, 10),
+            "yaw rate": OffsetEstimate(100_000, 2_000, 0.95, 20),
+        }
+    )
+    assert found.offset_ns == 0
+    assert 1.96 * found.uncertainty_ns == pytest.approx(100_000, rel=0.01)
+    assert (found.correlation, found.samples) == (0.9, 10)
+    assert "yaw rate differs by +0.100 ms" in found.alerts[0]

@@ -416,3 +416,32 @@ def test_a_clock_that_does_not_fit_its_signals_ties_nothing():
     tables = stepped(tables, "bus-1", at_s=12.0, size_ns=300_000_000, offset_ns=-3_200_000_000)
     _, clocks = clocks_of(tables, "adas-1", "bus-1")
     assert clocks["bus-1"]["method"] == "assumed"
+
+
+def test_a_receiver_that_contradicts_what_two_recorders_saw_is_an_alert():
+    """Two recorders tell UTC, one of them by GPS time: its row says so, and is no average."""
+    tables = drive()
+    gps_ahead_ns = 18 * SECOND
+    second_s = np.arange(0, 24.0)
+    utc = START_NS + np.rint(second_s * 1e9).astype(np.int64)
+    noise = np.random.default_rng(4).integers(-400_000, 400_000, len(utc))
+    of_bus = {
+        name: rows(
+            "silver.sensor_msgs_timereference", second_s, time_ref_ns=utc + noise + ahead_ns,
+            offset_ns=-3_200_000_000, recording="bus-1",
+        )
+        for name, ahead_ns in (("right", 0), ("wrong", gps_ahead_ns))
+    }  # fmt: skip
+    name = "sensor_msgs_timereference"
+    both = {**tables, name: pa.concat_tables([tables[name], of_bus["right"]])}
+    _, clocks = clocks_of(both, "adas-1", "bus-1")
+    assert (clocks["bus-1"]["method"], clocks["bus-1"]["alert"]) == ("gnss_time", None)
+    assert "shared_signal adas" in clocks["bus-1"]["evidence"]
+    assert abs(clocks["bus-1"]["offset_ns"] + 3_200_000_000) < 4 * clocks["bus-1"]["uncertainty_ns"]
+
+    both = {**tables, name: pa.concat_tables([tables[name], of_bus["wrong"]])}
+    _, clocks = clocks_of(both, "adas-1", "bus-1")
+    assert "shared_signal adas" in clocks["bus-1"]["alert"]
+    assert "+18000." in clocks["bus-1"]["alert"]
+    assert abs(clocks["bus-1"]["offset_ns"] + 21_200_000_000) < 1_000_000
+    assert clocks["adas-1"]["alert"] is None
