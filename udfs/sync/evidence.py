@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from contracts.errors import ClockError
 from udfs.sync.channels import ChannelSamples, best_channel
 from udfs.sync.clocks import Signal
+from udfs.sync.gnss_time import utc_of_receiver
 from udfs.sync.mapping import NO_PIECE, place
 from udfs.sync.observations import GNSS_TIME
 from udfs.sync.phases import PhaseStep, phase_steps, place_jumps
@@ -60,11 +61,12 @@ class DriveEvidence:
             if channel.stream != GNSS_TIME:
                 continue
             rows = self._observations.take(channel.rows)
-            stamps, utc, log = (
+            stamps, sent, log = (
                 rows[name].to_numpy().astype(np.int64)
                 for name in ("sensor_time_ns", "reference_time_ns", "log_time_ns")
             )
-            usable = (utc > 0) & (stamps > 0) & (np.abs(log - stamps) < _SAME_CLOCK_NS)
+            utc, usable = utc_of_receiver(sent, stamps, log)
+            usable &= np.abs(log - stamps) < _SAME_CLOCK_NS
             try:
                 segments = fit_segments(
                     utc[usable],

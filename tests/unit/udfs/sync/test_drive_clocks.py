@@ -16,6 +16,7 @@ from udfs.sync.drive_clocks import clock_version, estimate_drive_clocks
 from udfs.sync.frames import build_frames, sync_version
 from udfs.sync.observations import OBSERVATIONS, columns_needed, observations_of
 from udfs.sync.rules import SyncRules, si_factor, signal_key
+from udfs.sync.time_scales import WEEK_NS, gps_from_utc_ns
 
 START_NS = 1_790_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -416,6 +417,20 @@ def test_a_clock_that_does_not_fit_its_signals_ties_nothing():
     tables = stepped(tables, "bus-1", at_s=12.0, size_ns=300_000_000, offset_ns=-3_200_000_000)
     _, clocks = clocks_of(tables, "adas-1", "bus-1")
     assert clocks["bus-1"]["method"] == "assumed"
+
+
+def test_a_receiver_that_tells_the_time_of_the_week_ties_to_utc():
+    """GPS time of week, with no week beside it, ties a recorder as a time reference does."""
+    tables = drive(gnss_time=False)
+    second_s = np.arange(0, 24.0)
+    utc = START_NS + np.rint(second_s * 1e9).astype(np.int64)
+    tables["sbg_driver_sbgutctime"] = rows(
+        "silver.sbg_driver_sbgutctime", second_s, offset_ns=80_000_000, recording="adas-1",
+        gps_tow=gps_from_utc_ns(utc) % WEEK_NS // 1_000_000,
+    )  # fmt: skip
+    _, clocks = clocks_of(tables, "adas-1", "bus-1")
+    assert (clocks["adas-1"]["method"], clocks["adas-1"]["reference"]) == ("gnss_time", "utc")
+    assert abs(clocks["adas-1"]["offset_ns"] - 80_000_000) <= 1_000_000
 
 
 def test_a_receiver_that_contradicts_what_two_recorders_saw_is_an_alert():
