@@ -11,6 +11,7 @@ from contracts.ids import content_hash
 from contracts.tables import TABLES
 from udfs.sync.channels import ChannelSamples, split_channels
 from udfs.sync.evidence import DriveEvidence
+from udfs.sync.frame_keys import bus_frames_by_recorder
 from udfs.sync.observations import CAMERA
 from udfs.sync.rules import SyncRules
 from udfs.sync.segments import disjoint
@@ -33,14 +34,18 @@ def recorders_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def estimate_drive_clocks(
-    observations: pa.Table, *, recordings: pa.Table, rules: SyncRules
+    observations: pa.Table,
+    *,
+    recordings: pa.Table,
+    rules: SyncRules,
+    can_frames: pa.Table | None = None,
 ) -> pa.Table:
     """Estimate the clock of every recorder of one drive.
 
     A recorder with time references of a GNSS receiver is tied to UTC by itself. The others are
-    tied to those that are tied already, by the signals that both hold, the surest first. Where
-    nothing ties the drive to UTC, the clock of the camera's recorder is the drive's `reference`,
-    offset 0. What is left is `assumed`: offset 0, uncertainty unknown.
+    tied to those that are tied already, by the signals and the frames of a bus that both hold, the
+    surest first. Where nothing ties the drive to UTC, the clock of the camera's recorder is the
+    drive's `reference`, offset 0. What is left is `assumed`: offset 0, uncertainty unknown.
 
     All evidence for a clock counts, by its errors; what contradicts it is an alert of its row.
 
@@ -51,6 +56,8 @@ def estimate_drive_clocks(
         observations: As `OBSERVATIONS`, of this drive.
         recordings: Rows of `bronze.recordings` of this drive, with at least `RECORDINGS`.
         rules: Shared quantities and limits.
+        can_frames: Rows of `silver.can_frames` with `FRAME_COLUMNS`, of what several recorders
+            logged.
 
     Returns:
         Rows of `silver.clocks`, one a recording and segment, ordered by recording_id and time; each
@@ -59,7 +66,8 @@ def estimate_drive_clocks(
     rows = sorted(recordings.select(RECORDINGS).to_pylist(), key=lambda row: row["recording_id"])
     recorders = recorders_of(rows)
     channels = split_channels(observations, recorders=recorders, rules=rules)
-    evidence = DriveEvidence(channels, observations, rules=rules)
+    frames = {} if can_frames is None else bus_frames_by_recorder(can_frames, recorders=recorders)
+    evidence = DriveEvidence(channels, observations, frames=frames, rules=rules)
     ties = _tied(evidence)
     if not ties and rows:
         root = _root_of(channels, sorted(set(recorders.values())))

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import ClockError
+from udfs.sync.bus_frames import match_frames
 from udfs.sync.channels import ChannelSamples, best_channel
 from udfs.sync.clocks import Signal
+from udfs.sync.frame_keys import BusFrames
 from udfs.sync.gnss_time import utc_of_receiver
 from udfs.sync.mapping import NO_PIECE, place
 from udfs.sync.observations import GNSS_TIME
@@ -22,6 +24,8 @@ from udfs.sync.shared import find_jumps, tie_by_signals
 from udfs.sync.ties import Piece, Tie
 
 _SAME_CLOCK_NS = 10_000_000_000
+_INTERFACES_NS = 100_000.0
+"""How far apart two interfaces may stamp the same frame, always alike: no scatter tells that."""
 
 Signals = Mapping[str, Signal]
 
@@ -34,21 +38,28 @@ class DriveEvidence:
     """
 
     def __init__(
-        self, channels: Sequence[ChannelSamples], observations: pa.Table, *, rules: SyncRules
+        self,
+        channels: Sequence[ChannelSamples],
+        observations: pa.Table,
+        *,
+        frames: Mapping[str, BusFrames],
+        rules: SyncRules,
     ) -> None:
         """Hold what was recorded.
 
         Args:
             channels: Of all recorders.
             observations: That the channels are rows of.
+            frames: Of a bus, by recorder.
             rules: Shared quantities and limits.
         """
         self._channels = channels
         self._observations = observations
+        self._frames = frames
         self._rules = rules
         self._signals = _signals_by_recorder(channels, observations, rules=rules)
         self._phase_steps: dict[str, list[list[PhaseStep]]] = {}
-        self.recorders = frozenset(self._signals)
+        self.recorders = frozenset(self._signals) | frozenset(frames)
 
     def of_receivers(self, *, reference: str) -> dict[str, list[Tie]]:
         """Ties to UTC by recorder, one a channel of time references of a GNSS receiver.
@@ -90,8 +101,38 @@ class DriveEvidence:
             other: The recorder.
             known: What the reference is tied by.
         """
-        found = [self._by_signals(reference, other, disjoint(known.segments))]
+        pieces = disjoint(known.segments)
+        found = [
+            self._by_frames(reference, other, pieces),
+            self._by_signals(reference, other, pieces),
+        ]
         return [tie for tie in found if tie is not None]
+
+    def _by_frames(self, reference: str, other: str, known: Sequence[Segment]) -> Tie | None:
+        """Tie by the frames of a bus that two recorders wrote; None if they hold no evidence."""
+        if reference not in self._frames or other not in self._frames:
+            return None
+        theirs = self._frames[reference]
+        if known:
+            placed = place(theirs.t_ns, known, slack_ns=self._rules.max_latency_ns)
+            theirs = theirs.at(placed.t_ns).where(placed.piece != NO_PIECE)
+        try:
+            found = match_frames(
+                theirs, self._frames[other], max_offset_ns=self._rules.max_offset_ns
+            )
+            segments = found.segments(max_drift_ppm=self._rules.max_drift_ppm)
+        except ClockError:
+            return None
+        pieces = [
+            Piece(
+                segment=_with_error(_with_error_of(segment, known), _INTERFACES_NS),
+                method="bus_frames",
+                reference=reference,
+                evidence=f"{found.matched} of {found.changed} changed frames",
+            )
+            for segment in self._with_placed_jumps(segments, other)
+        ]
+        return Tie("bus_frames", tuple(pieces))
 
     def _by_signals(self, reference: str, other: str, known: Sequence[Segment]) -> Tie | None:
         """Tie by the quantities that two recorders share; None if they hold no evidence."""
@@ -163,6 +204,11 @@ def _with_error_of(segment: Segment, pieces: Sequence[Segment]) -> Segment:
         offset_error_ns=float(np.hypot(segment.offset_error_ns, error)),
         drift_error_ppb=float(np.hypot(segment.drift_error_ppb, pieces[nearest].drift_error_ppb)),
     )
+
+
+def _with_error(segment: Segment, error_ns: float) -> Segment:
+    """A segment that may be off by this much more."""
+    return attrs.evolve(segment, offset_error_ns=float(np.hypot(segment.offset_error_ns, error_ns)))
 
 
 def _distance(segment: Segment, reading_ns: int) -> int:

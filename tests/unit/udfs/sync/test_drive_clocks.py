@@ -460,3 +460,40 @@ def test_a_receiver_that_contradicts_what_two_recorders_saw_is_an_alert():
     assert "+18000." in clocks["bus-1"]["alert"]
     assert abs(clocks["bus-1"]["offset_ns"] + 21_200_000_000) < 1_000_000
     assert clocks["adas-1"]["alert"] is None
+
+
+def test_frames_that_two_loggers_share_tie_a_recorder_that_shares_nothing_else():
+    """A second logger of the bus, with no signal of its own, is tied to a fraction of a ms."""
+    rng = np.random.default_rng(6)
+    sent_s = np.sort(rng.uniform(0, 24, 4_000))
+
+    def logged(recording, offset_ns):
+        kept = rng.random(len(sent_s)) >= 0.05
+        stamps = START_NS + np.rint(sent_s * 1e9).astype(np.int64) + offset_ns
+        stamps += rng.normal(0, 50_000, len(stamps)).astype(np.int64)
+        payload = (np.arange(len(stamps)) * 7919 % 65_521).astype(">u4")
+        return pa.table(
+            {
+                "recording_id": [recording] * len(stamps),
+                "log_time_ns": stamps,
+                "can_id": np.arange(len(stamps)) % 5,
+                "is_extended": pa.nulls(len(stamps), pa.bool_()),
+                "data": [each.tobytes() for each in payload],
+            }
+        ).filter(pa.array(kept))
+
+    frames = pa.concat_tables([logged("bus-1", -3_200_000_000), logged("second-1", 5 * SECOND)])
+    table = estimate_drive_clocks(
+        observations_of(drive(), rules=RULES),
+        recordings=recordings("adas-1", "bus-1", "second-1"),
+        rules=RULES,
+        can_frames=frames.take(rng.permutation(len(frames))),
+    )
+    clocks = {row["recorder"]: row for row in table.to_pylist()}
+    second, bus = clocks["second"], clocks["bus"]
+    assert (second["method"], second["reference"]) == ("bus_frames", "bus")
+    assert "changed frames" in second["evidence"]
+    assert bus["uncertainty_ns"] <= second["uncertainty_ns"] < 2_000_000
+    assert abs(second["offset_ns"] - 5 * SECOND) < 4 * second["uncertainty_ns"]
+    away = (second["offset_ns"] - 5 * SECOND) - (bus["offset_ns"] + 3_200_000_000)
+    assert abs(away) < 300_000
