@@ -14,6 +14,7 @@ import pytest
 
 from simulation.scoring import score_clocks
 from spark_jobs.silver_clocks import read_shared_frames
+from spark_jobs.tables import read_arrow
 from udfs.sync.rules import SyncRules
 
 pytestmark = pytest.mark.spark
@@ -77,17 +78,17 @@ def test_the_job_runs_alone(fleet, clocks_report):
     assert report["version"] >= clocks_report.version
 
 
-def test_frames_are_read_where_two_recorders_of_a_drive_logged_them(
-    spark, settings, fleet, rows_of
-):
-    """Of ids that both hold every frame, of drives with one logger none; and never too many."""
-    frames = rows_of("silver.can_frames")
-    loggers = sorted(set(frames["recording_id"].to_pylist()))[:2]
-    drives = {"drive_id": ["one"] * 2, "recording_id": loggers, "recorder": ["left", "right"]}
-    shared = read_shared_frames(spark, settings, pa.table(drives)).toArrow()
-    mine = frames.filter(pc.is_in(frames["recording_id"], pa.array(loggers)))
-    assert len(shared) == len(mine) > 0
+def test_frames_are_read_where_two_recorders_of_a_drive_logged_them(spark, fleet, rows_of):
+    """Of ids that both hold every frame; of a drive with one logger none."""
+    known = rows_of("bronze.recordings")
+    buses = known.filter(pc.equal(known["recorder"], "bus"))["recording_id"].to_pylist()[:2]
+    given = {"drive_id": ["one"] * 2, "recording_id": buses, "recorder": ["left", "right"]}
+    shared = read_shared_frames(spark, fleet.settings, pa.table(given)).toArrow()
+    frames = read_arrow(
+        fleet.settings, "silver.can_frames", filters=[("recording_id", "in", buses)]
+    )
+    assert len(shared) == len(frames) > 0
     assert set(shared["role"].to_pylist()) == {"can_frames"}
     assert set(shared["drive_id"].to_pylist()) == {"one"}
-    apart = {**drives, "drive_id": ["one", "two"]}
-    assert len(read_shared_frames(spark, settings, pa.table(apart)).toArrow()) == 0
+    apart = {**given, "drive_id": ["one", "two"]}
+    assert len(read_shared_frames(spark, fleet.settings, pa.table(apart)).toArrow()) == 0

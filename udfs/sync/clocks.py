@@ -8,7 +8,7 @@ blocks of the residual, so noise that is correlated in time does not make it loo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -40,6 +40,7 @@ _DISTINCT_OF_WIDTH = 4
 _MAX_SPAN_NS = 86_400_000_000_000
 _ITERATIONS = 20
 _SETTLING = 5
+_LEAST_KNOTS = 4
 _CONVERGED_NS = 100.0
 _LOOSE_DRIFT = 1e-3
 """Drift that is nearly free in the fit of one quantity; the limit comes in when all are in."""
@@ -349,7 +350,7 @@ def _curve_offset(points: Signal, curve_of: Signal, *, start_ns: int) -> OffsetE
     at_ns, value, spacing_ns = _points_of(points)
     width_ns = max(_FINE_WIDTH_NS, round(_WIDTH_OF_PERIOD * _period_of(curve_of)))
     y = _smoothed(curve_of, step_ns=width_ns // _STEPS_OF_WIDTH, width_ns=width_ns)
-    if np.count_nonzero(y.valid) < 4 or len(at_ns) == 0:
+    if np.count_nonzero(y.valid) < _LEAST_KNOTS or len(at_ns) == 0:
         return None
     block_ns = max(_BLOCK_NS, _BLOCK_OF_PERIOD * spacing_ns)
     knots = np.arange(len(y.value))
@@ -407,6 +408,23 @@ def _curve_offset(points: Signal, curve_of: Signal, *, start_ns: int) -> OffsetE
         drift_ppb=1e9 * drift / (1.0 + drift),
         drift_uncertainty_ppb=1e9 * float(np.sqrt(covariance[1, 1])),
     )
+
+
+def curve_of(signal: Signal) -> Callable[[Int64Array], FloatArray]:
+    """A signal as a smooth curve: (N,) values at (N,) int64 instants, NaN where it has none."""
+    grid = _smoothed(signal, step_ns=_FINE_STEP_NS, width_ns=_FINE_WIDTH_NS)
+    if len(grid.value) < _LEAST_KNOTS:
+        return lambda t_ns: np.full(len(t_ns), np.nan)
+    spline = CubicSpline(np.arange(len(grid.value)), grid.value)
+
+    def at(t_ns: Int64Array) -> FloatArray:
+        place = (t_ns - grid.start_ns) / grid.step_ns
+        nearest = np.rint(place).astype(np.int64)
+        inside = (nearest >= 0) & (nearest < len(grid.value))
+        inside &= grid.valid[np.where(inside, nearest, 0)]
+        return np.where(inside, spline(np.where(inside, place, 0.0)), np.nan)
+
+    return at
 
 
 def _points_of(signal: Signal) -> tuple[Int64Array, FloatArray, int]:

@@ -405,8 +405,8 @@ def test_a_jump_of_a_clock_without_gnss_time_is_found_by_its_stamps(size_ns):
     assert states.count("ok") > (235 if size_ns > 0 else 205)
 
 
-def test_a_clock_that_does_not_fit_its_signals_ties_nothing():
-    """A step that no grid shows is no average of both sides: the recorder is assumed."""
+def test_a_step_that_no_grid_shows_is_no_average_of_both_sides():
+    """Stamps too loose for a grid: the motion tells both sides apart, each with its own offset."""
     rng = np.random.default_rng(3)
     tables = drive()
     signals = tables["signals"]
@@ -415,8 +415,14 @@ def test_a_clock_that_does_not_fit_its_signals_ties_nothing():
     loose = pa.array(signals["log_time_ns"].to_numpy() + jitter)
     tables["signals"] = signals.set_column(where, signals.schema.field(where), loose)
     tables = stepped(tables, "bus-1", at_s=12.0, size_ns=300_000_000, offset_ns=-3_200_000_000)
-    _, clocks = clocks_of(tables, "adas-1", "bus-1")
-    assert clocks["bus-1"]["method"] == "assumed"
+    table, _ = clocks_of(tables, "adas-1", "bus-1")
+    of_bus = [row for row in table.to_pylist() if row["recorder"] == "bus"]
+    assert len(of_bus) == 2
+    for row, offset_ns in zip(of_bus, (-3_200_000_000, -2_900_000_000), strict=True):
+        assert abs(row["offset_ns"] - offset_ns) < 4 * row["uncertainty_ns"] < 20_000_000
+    jump_ns = START_NS + 12 * SECOND - 3_200_000_000
+    assert of_bus[0]["valid_to_ns"] <= jump_ns + 20_000_000
+    assert of_bus[1]["valid_from_ns"] >= jump_ns + 280_000_000
 
 
 def test_a_receiver_that_tells_the_time_of_the_week_ties_to_utc():
@@ -497,3 +503,20 @@ def test_frames_that_two_loggers_share_tie_a_recorder_that_shares_nothing_else()
     assert abs(second["offset_ns"] - 5 * SECOND) < 4 * second["uncertainty_ns"]
     away = (second["offset_ns"] - 5 * SECOND) - (bus["offset_ns"] + 3_200_000_000)
     assert abs(away) < 300_000
+
+
+@pytest.mark.parametrize("periods", [3, 40])
+def test_a_jump_by_whole_periods_is_found_by_the_motion(periods):
+    """No grid shows it and no receiver: both sides have their offset, and nothing is in between."""
+    size_ns = periods * 20_000_000
+    tables = stepped(drive(), "bus-1", at_s=11.31, size_ns=size_ns, offset_ns=-3_200_000_000)
+    table = estimate_drive_clocks(
+        observations_of(tables, rules=RULES), recordings=recordings("adas-1", "bus-1"), rules=RULES
+    )
+    of_bus = [row for row in table.to_pylist() if row["recorder"] == "bus"]
+    assert [row["method"] for row in of_bus] == ["shared_signal"] * 2
+    for row, offset_ns in zip(of_bus, (-3_200_000_000, -3_200_000_000 + size_ns), strict=True):
+        assert abs(row["offset_ns"] - offset_ns) < 4 * row["uncertainty_ns"] < 20_000_000
+    jump_ns = START_NS + 11_310_000_000 - 3_200_000_000
+    assert of_bus[0]["valid_to_ns"] <= jump_ns + 20_000_000
+    assert of_bus[1]["valid_from_ns"] >= jump_ns + size_ns - 20_000_000
