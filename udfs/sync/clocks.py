@@ -8,28 +8,33 @@ blocks of the residual, so noise that is correlated in time does not make it loo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter1d
 
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
 from udfs.sync.clock_line import student_factor
 from udfs.sync.fusion import Evidence, fuse
 from udfs.sync.segments import Segment
+from udfs.sync.signals import (
+    FINE_STEP_NS,
+    FINE_WIDTH_NS,
+    LEAST_KNOTS,
+    Grid,
+    Signal,
+    period_of,
+    smoothed,
+)
 
 FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 _COARSE_STEP_NS = 40_000_000
 _COARSE_WIDTH_NS = 80_000_000
-_FINE_STEP_NS = 5_000_000
-_FINE_WIDTH_NS = 60_000_000
 _WIDTH_OF_PERIOD = 0.6
 """Least width over the period of the sparser signal: the average is even within 2 %."""
 _STEPS_OF_WIDTH = 12
@@ -37,10 +42,8 @@ _BLOCK_NS = 1_000_000_000
 _BLOCK_OF_PERIOD = 4
 _DISTINCT_NS = 1_000_000_000
 _DISTINCT_OF_WIDTH = 4
-_MAX_SPAN_NS = 86_400_000_000_000
 _ITERATIONS = 20
 _SETTLING = 5
-_LEAST_KNOTS = 4
 _CONVERGED_NS = 100.0
 _LOOSE_DRIFT = 1e-3
 """Drift that is nearly free in the fit of one quantity; the limit comes in when all are in."""
@@ -48,21 +51,6 @@ _QUANTITY = "quantity"
 _LEAST_BLOCKS = 3
 _SINGULAR = 1e8
 _DRIFT_SCALES = 3.0
-
-
-@attrs.frozen(eq=False)
-class Signal:
-    """Samples of one quantity on one recorder's clock, in time order.
-
-    Attributes:
-        t_ns: (N,) int64, ascending.
-        value: (N,) float64, finite.
-        name: Quantity, for people.
-    """
-
-    t_ns: Int64Array
-    value: FloatArray
-    name: str = ""
 
 
 @attrs.frozen
@@ -99,16 +87,6 @@ class OffsetEstimate:
             uncertainty_ns=round(error),
             anchor_ns=anchor_ns,
         )
-
-
-@attrs.frozen(eq=False)
-class _Grid:
-    """A signal smoothed onto an even grid; `valid` is False where there are too few samples."""
-
-    start_ns: int
-    step_ns: int
-    value: FloatArray
-    valid: BoolArray
 
 
 def estimate_offset(
@@ -257,10 +235,10 @@ def _coarse_offset(
     widths: list[int] = []
     for reference, other in pairs:
         # Both are averaged alike, as the sparser of them needs.
-        period = max(_period_of(reference), _period_of(other))
+        period = max(period_of(reference), period_of(other))
         width_ns = max(_COARSE_WIDTH_NS, round(_WIDTH_OF_PERIOD * period))
-        x = _smoothed(reference, step_ns=_COARSE_STEP_NS, width_ns=width_ns)
-        y = _smoothed(other, step_ns=_COARSE_STEP_NS, width_ns=width_ns)
+        x = smoothed(reference, step_ns=_COARSE_STEP_NS, width_ns=width_ns)
+        y = smoothed(other, step_ns=_COARSE_STEP_NS, width_ns=width_ns)
         lags, score = _score_by_lag(
             x, y, max_offset_ns=max_offset_ns, min_overlap_ns=min_overlap_ns
         )
@@ -279,7 +257,7 @@ def _coarse_offset(
 
 
 def _score_by_lag(
-    x: _Grid, y: _Grid, *, max_offset_ns: int, min_overlap_ns: int
+    x: Grid, y: Grid, *, max_offset_ns: int, min_overlap_ns: int
 ) -> tuple[Int64Array, FloatArray]:
     """Log-likelihood of every lag, from the correlation over the valid overlap.
 
@@ -332,7 +310,7 @@ def _fine_offset(reference: Signal, other: Signal, *, start_ns: int) -> OffsetEs
     The denser signal is the curve: samples of a sparse one are compared where they were taken, so
     nothing is interpolated over seconds.
     """
-    if _period_of(other) <= max(_period_of(reference), _FINE_WIDTH_NS):
+    if period_of(other) <= max(period_of(reference), FINE_WIDTH_NS):
         return _curve_offset(reference, other, start_ns=start_ns)
     found = _curve_offset(other, reference, start_ns=-start_ns)
     if found is None:
@@ -348,9 +326,9 @@ def _fine_offset(reference: Signal, other: Signal, *, start_ns: int) -> OffsetEs
 def _curve_offset(points: Signal, curve_of: Signal, *, start_ns: int) -> OffsetEstimate | None:
     """Gauss-Newton on curve(t + offset + drift (t - t0)) = a points(t) + b; None if it fails."""
     at_ns, value, spacing_ns = _points_of(points)
-    width_ns = max(_FINE_WIDTH_NS, round(_WIDTH_OF_PERIOD * _period_of(curve_of)))
-    y = _smoothed(curve_of, step_ns=width_ns // _STEPS_OF_WIDTH, width_ns=width_ns)
-    if np.count_nonzero(y.valid) < _LEAST_KNOTS or len(at_ns) == 0:
+    width_ns = max(FINE_WIDTH_NS, round(_WIDTH_OF_PERIOD * period_of(curve_of)))
+    y = smoothed(curve_of, step_ns=width_ns // _STEPS_OF_WIDTH, width_ns=width_ns)
+    if np.count_nonzero(y.valid) < LEAST_KNOTS or len(at_ns) == 0:
         return None
     block_ns = max(_BLOCK_NS, _BLOCK_OF_PERIOD * spacing_ns)
     knots = np.arange(len(y.value))
@@ -410,35 +388,14 @@ def _curve_offset(points: Signal, curve_of: Signal, *, start_ns: int) -> OffsetE
     )
 
 
-def curve_of(signal: Signal) -> Callable[[Int64Array], FloatArray]:
-    """A signal as a smooth curve: (N,) values at (N,) int64 instants, NaN where it has none."""
-    grid = _smoothed(signal, step_ns=_FINE_STEP_NS, width_ns=_FINE_WIDTH_NS)
-    if len(grid.value) < _LEAST_KNOTS:
-        return lambda t_ns: np.full(len(t_ns), np.nan)
-    spline = CubicSpline(np.arange(len(grid.value)), grid.value)
-
-    def at(t_ns: Int64Array) -> FloatArray:
-        place = (t_ns - grid.start_ns) / grid.step_ns
-        nearest = np.rint(place).astype(np.int64)
-        inside = (nearest >= 0) & (nearest < len(grid.value))
-        inside &= grid.valid[np.where(inside, nearest, 0)]
-        return np.where(inside, spline(np.where(inside, place, 0.0)), np.nan)
-
-    return at
-
-
 def _points_of(signal: Signal) -> tuple[Int64Array, FloatArray, int]:
     """(N,) times, (N,) values, how far apart: an even average, or samples of a sparse one."""
-    period = _period_of(signal)
-    if period > _FINE_WIDTH_NS:
+    period = period_of(signal)
+    if period > FINE_WIDTH_NS:
         return signal.t_ns, signal.value, round(period)
-    grid = _smoothed(signal, step_ns=_FINE_STEP_NS, width_ns=_FINE_WIDTH_NS)
+    grid = smoothed(signal, step_ns=FINE_STEP_NS, width_ns=FINE_WIDTH_NS)
     at = np.flatnonzero(grid.valid)
     return grid.start_ns + at * grid.step_ns, grid.value[at], grid.step_ns
-
-
-def _period_of(signal: Signal) -> float:
-    return float(np.median(np.diff(signal.t_ns)))
 
 
 def _solved(
@@ -499,36 +456,7 @@ def _clustered_covariance(
     return np.asarray(moves.T @ moves) * student_factor(count - 2) ** 2
 
 
-def _smoothed(signal: Signal, *, step_ns: int, width_ns: int) -> _Grid:
-    """Gaussian average of the samples at every grid point.
-
-    Each sample is shared between its two grid points, which keeps its time exactly; the average is
-    invalid where the centre of the samples is not at the grid point: at the ends and in holes.
-    """
-    if int(signal.t_ns[-1]) - int(signal.t_ns[0]) > _MAX_SPAN_NS:
-        raise ClockError("stamps of one signal span more than a day", code="TIME_OUT_OF_RANGE")
-    start = int(signal.t_ns[0] // step_ns * step_ns)
-    position = (signal.t_ns - start) / step_ns
-    low = np.floor(position).astype(np.int64)
-    high_share = position - low
-    count = int(low[-1]) + 2
-    sigma = width_ns / step_ns
-
-    def spread(weights: FloatArray) -> FloatArray:
-        total = np.bincount(low, weights * (1.0 - high_share), count)
-        total += np.bincount(low + 1, weights * high_share, count)
-        return np.asarray(gaussian_filter1d(total, sigma, mode="constant", truncate=4.0))
-
-    middle = float(np.mean(signal.value))
-    density = spread(np.ones(len(position)))
-    centre = spread(position) / np.maximum(density, 1e-12) - np.arange(count)
-    value = spread(signal.value - middle) / np.maximum(density, 1e-12) + middle
-    usual = float(np.median(density))
-    valid = (density > 0.3 * usual) & (np.abs(centre) < 0.1 * sigma)
-    return _Grid(start, step_ns, np.where(density > 0.01 * usual, value, middle), valid)
-
-
-def _centred(grid: _Grid) -> FloatArray:
+def _centred(grid: Grid) -> FloatArray:
     """Values around their mean where valid, 0 elsewhere."""
     if not grid.valid.any():
         return np.zeros(len(grid.value))

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from contracts.errors import ClockError
 from udfs.sync.bus_frames import match_frames
 from udfs.sync.channels import ChannelSamples, best_channel
-from udfs.sync.clocks import Signal
 from udfs.sync.frame_keys import BusFrames
 from udfs.sync.gnss_time import utc_of_receiver
 from udfs.sync.mapping import NO_PIECE, place
@@ -21,6 +20,7 @@ from udfs.sync.phases import PhaseStep, phase_steps, place_jumps
 from udfs.sync.rules import SyncRules
 from udfs.sync.segments import Segment, disjoint, fit_segments
 from udfs.sync.shared import find_jumps, tie_by_signals
+from udfs.sync.signals import Signal
 from udfs.sync.ties import Piece, Tie
 
 _SAME_CLOCK_NS = 10_000_000_000

@@ -15,10 +15,11 @@ import attrs
 import numpy as np
 
 from contracts.errors import ClockError
-from udfs.sync.clocks import OffsetEstimate, Signal, estimate_shared_offset
+from udfs.sync.clocks import OffsetEstimate, estimate_shared_offset
 from udfs.sync.phases import PhaseStep
 from udfs.sync.rules import SyncRules
 from udfs.sync.segments import Segment
+from udfs.sync.signals import Signal
 from udfs.sync.unseen import find_unseen_jump
 
 Pair = tuple[Signal, Signal]

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
-from udfs.sync.clocks import OffsetEstimate, Signal, curve_of
+from udfs.sync.clocks import OffsetEstimate
+from udfs.sync.signals import Signal, curve_of
 
 FloatArray = npt.NDArray[np.float64]
 Pair = tuple[Signal, Signal]

@@ -9,10 +9,10 @@ from scipy.ndimage import gaussian_filter1d
 from contracts.errors import ClockError
 from udfs.sync.clocks import (
     OffsetEstimate,
-    Signal,
     combine_offsets,
     estimate_offset,
 )
+from udfs.sync.signals import Signal
 
 START_NS = 1_790_000_000_000_000_000
 REACH_NS = 40_000_000_000

@@ -22,12 +22,13 @@ from udfs.decode.recording import index_recording, iter_table_groups, table_of_c
 from udfs.decode.source import open_source
 from udfs.sync.bus_frames import match_frames
 from udfs.sync.channels import split_channels
-from udfs.sync.clocks import Signal, estimate_offset
+from udfs.sync.clocks import estimate_offset
 from udfs.sync.envelope import fit_envelope
 from udfs.sync.frame_keys import BusFrames, bus_frames_from
 from udfs.sync.observations import observations_of
 from udfs.sync.rules import SyncRules
 from udfs.sync.segments import fit_segments
+from udfs.sync.signals import Signal
 
 RULES = SyncRules()
 SECOND = 1_000_000_000
