@@ -261,7 +261,11 @@ def report(drives: Sequence[Drive]) -> Iterator[str]:
     )
     yield "| goal | | ≤ 0.5 | ≤ 3 | | 93–97 % | | all | all |"
     yield ""
-    yield f"{len(drives)} drives; jumps that were none: {spurious} (goal: 0)."
+    alerts = sum(row["alert"] is not None for drive in drives for row in drive.rows)
+    yield (
+        f"{len(drives)} drives; jumps that were none: {spurious} (goal: 0);"
+        f" evidence said to contradict other: {alerts} (none does)."
+    )
 
 
 def errors_of(drive: Drive, recorder: str, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:

@@ -8,9 +8,13 @@ import subprocess
 import sys
 
 import attrs
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from simulation.scoring import score_clocks
+from spark_jobs.silver_clocks import read_shared_frames
+from spark_jobs.tables import read_arrow
 from udfs.sync.rules import SyncRules
 
 pytestmark = pytest.mark.spark
@@ -72,3 +76,19 @@ def test_the_job_runs_alone(fleet, clocks_report):
     report = json.loads(done.stdout)
     assert (report["table"], report["committed"]) == ("silver.clocks", False)
     assert report["version"] >= clocks_report.version
+
+
+def test_frames_are_read_where_two_recorders_of_a_drive_logged_them(spark, fleet, rows_of):
+    """Of ids that both hold every frame; of a drive with one logger none."""
+    known = rows_of("bronze.recordings")
+    buses = known.filter(pc.equal(known["recorder"], "bus"))["recording_id"].to_pylist()[:2]
+    given = {"drive_id": ["one"] * 2, "recording_id": buses, "recorder": ["left", "right"]}
+    shared = read_shared_frames(spark, fleet.settings, pa.table(given)).toArrow()
+    frames = read_arrow(
+        fleet.settings, "silver.can_frames", filters=[("recording_id", "in", buses)]
+    )
+    assert len(shared) == len(frames) > 0
+    assert set(shared["role"].to_pylist()) == {"can_frames"}
+    assert set(shared["drive_id"].to_pylist()) == {"one"}
+    apart = {**given, "drive_id": ["one", "two"]}
+    assert len(read_shared_frames(spark, fleet.settings, pa.table(apart)).toArrow()) == 0

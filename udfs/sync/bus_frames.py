@@ -19,8 +19,9 @@ from scipy.ndimage import median_filter
 
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
-from udfs.sync.clock_line import LineFit, fit_line, student_factor
+from udfs.sync.clock_line import student_factor
 from udfs.sync.frame_keys import BusFrames, KeyArray, mixed
+from udfs.sync.segments import Segment, fit_segments
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -46,7 +47,7 @@ class BusOffsets:
     Attributes:
         t_ns: (S,) int64 on the logger's clock, ascending in the order of the recording.
         offset_ns: (S,) int64 its clock minus the reference's.
-        error_ns: (S,) float64 standard error, as in `ClockLine`.
+        error_ns: (S,) float64 standard error.
         pairs: (S,) int64 frames that were compared for it.
         frames: Frames of the logger.
         changed: Those that differ from the one before of their id.
@@ -65,13 +66,21 @@ class BusOffsets:
     outliers: int
     mixed: int
 
-    def fit(self) -> LineFit:
-        """A line through the offsets, for a clock that was not set in between.
+    def segments(self, *, max_drift_ppm: float) -> tuple[Segment, ...]:
+        """The logger's clock against the reference's, a jump between each segment and the next.
+
+        Args:
+            max_drift_ppm: Drift of two clocks against each other that is hardly exceeded.
 
         Raises:
-            ClockError: TOO_FEW.
+            ClockError: NO_TIME_REFERENCE or AMBIGUOUS, as in `fit_segments`.
         """
-        return fit_line(self.t_ns, self.offset_ns, spread=10.0)
+        return fit_segments(
+            self.t_ns - self.offset_ns,
+            self.offset_ns,
+            error_ns=self.error_ns,
+            max_drift_ppm=max_drift_ppm,
+        )
 
 
 @attrs.frozen(eq=False)

@@ -1,4 +1,4 @@
-"""A straight piece of the relation of two clocks, with what is known of its error."""
+"""A line through offsets of a clock whose errors have any law, and what is known of its error."""
 
 from __future__ import annotations
 
@@ -11,88 +11,13 @@ from scipy import stats
 
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
+from udfs.sync.segments import Segment
 
 FloatArray = npt.NDArray[np.float64]
 
 _MIN_POINTS = 6
 _PPB = 1e-9
 _NORMAL_95 = 1.959964
-
-
-@attrs.frozen
-class ClockLine:
-    """How far a clock is ahead of a reference, as a straight line over the clock's own time.
-
-    The reference's time of a stamp `t_ns` is `t_ns - offset_at(t_ns)`. Errors are standard errors
-    whose 1.96-fold holds the truth in 95 of 100 cases, however few points they came from.
-
-    Attributes:
-        at_ns: Instant on the clock at which `offset_ns` holds.
-        offset_ns: The clock minus the reference.
-        drift_ppb: Growth of the offset, ns per s of the clock.
-        offset_error_ns: Standard error of `offset_ns`.
-        drift_error_ppb: Standard error of `drift_ppb`; infinite where the drift is not known.
-        correlation: Of both errors.
-        valid_from_ns: First instant on the clock that the line holds for.
-        valid_to_ns: Last one, inclusive.
-    """
-
-    at_ns: int
-    offset_ns: int
-    drift_ppb: float
-    offset_error_ns: float = attrs.field(validator=attrs.validators.gt(0.0))
-    drift_error_ppb: float = attrs.field(validator=attrs.validators.gt(0.0))
-    valid_from_ns: int
-    valid_to_ns: int
-    correlation: float = attrs.field(
-        default=0.0, validator=[attrs.validators.gt(-1.0), attrs.validators.lt(1.0)]
-    )
-
-    def offset_at(self, t_ns: Int64Array) -> Int64Array:
-        """(N,) int64 the clock minus the reference.
-
-        Args:
-            t_ns: (N,) int64 on the clock.
-        """
-        growth = self.drift_ppb * _PPB * (np.asarray(t_ns, dtype=np.int64) - self.at_ns)
-        return np.asarray(self.offset_ns + np.rint(growth).astype(np.int64), dtype=np.int64)
-
-    def error_at(self, t_ns: Int64Array) -> FloatArray:
-        """(N,) float64 standard error of `offset_at`.
-
-        Args:
-            t_ns: (N,) int64 on the clock.
-        """
-        gone = (np.asarray(t_ns, dtype=np.int64) - self.at_ns) * _PPB
-        if math.isinf(self.drift_error_ppb):
-            return np.where(gone == 0.0, self.offset_error_ns, np.inf)
-        variance = (
-            self.offset_error_ns**2
-            + 2.0 * gone * self.correlation * self.offset_error_ns * self.drift_error_ppb
-            + (gone * self.drift_error_ppb) ** 2
-        )
-        return np.sqrt(np.maximum(variance, 0.0))
-
-    def at(self, t_ns: int) -> ClockLine:
-        """The same line with its offset at another instant.
-
-        Args:
-            t_ns: On the clock; the error of an unknown drift is not carried along.
-        """
-        moved = attrs.evolve(self, at_ns=t_ns, offset_ns=int(self.offset_at(np.array([t_ns]))[0]))
-        if math.isinf(self.drift_error_ppb):
-            return moved
-        error = float(self.error_at(np.array([t_ns]))[0])
-        covariance = self.drift_error_ppb * (
-            self.correlation * self.offset_error_ns
-            + (t_ns - self.at_ns) * _PPB * self.drift_error_ppb
-        )
-        limit = 1.0 - 1e-12
-        return attrs.evolve(
-            moved,
-            offset_error_ns=error,
-            correlation=min(max(covariance / (error * self.drift_error_ppb), -limit), limit),
-        )
 
 
 @attrs.frozen(eq=False)
@@ -105,7 +30,7 @@ class LineFit:
         is_kept: (N,) bool; False for points so far off that they were left out.
     """
 
-    line: ClockLine
+    line: Segment
     residual_ns: FloatArray
     is_kept: npt.NDArray[np.bool_]
 
@@ -143,14 +68,15 @@ def fit_line(t_ns: Int64Array, offset_ns: Int64Array, *, spread: float = 0.0) ->
         kept = inside
     at = base_t + round(centre / _PPB)
     error, drift_error = _errors(x[kept] - centre, residual[kept])
-    line = ClockLine(
-        at_ns=at,
+    line = Segment(
+        start_ns=int(t.min()),
+        end_ns=int(t.max()),
+        anchor_ns=at,
         offset_ns=base + round(level),
         drift_ppb=slope,
         offset_error_ns=error,
         drift_error_ppb=drift_error,
-        valid_from_ns=int(t.min()),
-        valid_to_ns=int(t.max()),
+        samples=int(np.count_nonzero(kept)),
     )
     return LineFit(line, residual, kept)
 

@@ -8,48 +8,49 @@ blocks of the residual, so noise that is correlated in time does not make it loo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter1d
 
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
+from udfs.sync.clock_line import student_factor
+from udfs.sync.fusion import Evidence, fuse
+from udfs.sync.segments import Segment
+from udfs.sync.signals import (
+    FINE_STEP_NS,
+    FINE_WIDTH_NS,
+    LEAST_KNOTS,
+    Grid,
+    Signal,
+    period_of,
+    smoothed,
+)
 
 FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 _COARSE_STEP_NS = 40_000_000
 _COARSE_WIDTH_NS = 80_000_000
-_FINE_STEP_NS = 5_000_000
-_FINE_WIDTH_NS = 60_000_000
+_WIDTH_OF_PERIOD = 0.6
+"""Least width over the period of the sparser signal: the average is even within 2 %."""
+_STEPS_OF_WIDTH = 12
 _BLOCK_NS = 1_000_000_000
+_BLOCK_OF_PERIOD = 4
 _DISTINCT_NS = 1_000_000_000
-_MAX_SPAN_NS = 86_400_000_000_000
+_DISTINCT_OF_WIDTH = 4
 _ITERATIONS = 20
+_SETTLING = 5
 _CONVERGED_NS = 100.0
 _LOOSE_DRIFT = 1e-3
 """Drift that is nearly free in the fit of one quantity; the limit comes in when all are in."""
+_QUANTITY = "quantity"
 _LEAST_BLOCKS = 3
 _SINGULAR = 1e8
 _DRIFT_SCALES = 3.0
-
-
-@attrs.frozen(eq=False)
-class Signal:
-    """Samples of one quantity on one recorder's clock, in time order.
-
-    Attributes:
-        t_ns: (N,) int64, ascending.
-        value: (N,) float64, finite.
-    """
-
-    t_ns: Int64Array
-    value: FloatArray
 
 
 @attrs.frozen
@@ -64,6 +65,7 @@ class OffsetEstimate:
         anchor_ns: Reading of the other clock at which the offset is known best.
         drift_ppb: Growth of the offset, ns per s of the other clock.
         drift_uncertainty_ppb: Standard error of it; independent of that of the offset.
+        alerts: Quantities that contradict this, for people.
     """
 
     offset_ns: int
@@ -73,6 +75,7 @@ class OffsetEstimate:
     anchor_ns: int = 0
     drift_ppb: float = 0.0
     drift_uncertainty_ppb: float = 1.0
+    alerts: tuple[str, ...] = ()
 
     def moved(self, anchor_ns: int) -> OffsetEstimate:
         """The same at another reading; less sure, as the drift is not known exactly."""
@@ -84,16 +87,6 @@ class OffsetEstimate:
             uncertainty_ns=round(error),
             anchor_ns=anchor_ns,
         )
-
-
-@attrs.frozen(eq=False)
-class _Grid:
-    """A signal smoothed onto an even grid; `valid` is False where there are too few samples."""
-
-    start_ns: int
-    step_ns: int
-    value: FloatArray
-    valid: BoolArray
 
 
 def estimate_offset(
@@ -143,8 +136,9 @@ def estimate_shared_offset(
 ) -> OffsetEstimate:
     """Find the offset between two clocks from several shared quantities.
 
-    The coarse search adds their evidence; the fine estimates are averaged by their variances, and
-    the standard error is widened where they disagree by more than they claim.
+    The coarse search adds their evidence; the fine estimates are weighed by their variances. One
+    that contradicts a surer one is left out and named, and the standard error is then as wide as
+    they are apart.
 
     Args:
         pairs: (reference, other) of each quantity.
@@ -164,49 +158,51 @@ def estimate_shared_offset(
         max_ambiguity=max_ambiguity,
     )
     fits = [_fine_offset(reference, other, start_ns=coarse_ns) for reference, other in pairs]
-    good = [fit for fit in fits if fit is not None and (fit.correlation or 0.0) >= min_correlation]
+    good = {
+        reference.name or f"signal {number}": fit
+        for number, ((reference, _), fit) in enumerate(zip(pairs, fits, strict=True), 1)
+        if fit is not None and (fit.correlation or 0.0) >= min_correlation
+    }
     if not good:
         raise ClockError("no shared signal correlates", code="NO_CORRELATION")
     return _with_limited_drift(combine_offsets(good), max_drift_ppm=max_drift_ppm)
 
 
-def combine_offsets(estimates: Sequence[OffsetEstimate]) -> OffsetEstimate:
-    """Average independent estimates of one offset and drift by their variances.
+def combine_offsets(estimates: Mapping[str, OffsetEstimate]) -> OffsetEstimate:
+    """Weigh independent estimates of one offset and drift, by what they were made of.
 
-    The standard errors are scaled by the Birge ratio where the estimates scatter more than they
-    should.
+    Of two that contradict each other the surer stands: see `fuse`.
     """
-    trust = np.array([max(each.uncertainty_ns, 1) ** -2.0 for each in estimates])
-    first = estimates[0].anchor_ns
-    away = np.array([each.anchor_ns - first for each in estimates], dtype=np.float64)
-    anchor_ns = first + round(float(trust @ away) / float(trust.sum()))
-    moved = [each.moved(anchor_ns) for each in estimates]
-    base = moved[0].offset_ns
-    offset, error = _weighed_mean(
-        [float(each.offset_ns - base) for each in moved],
-        [float(max(each.uncertainty_ns, 1)) for each in moved],
-    )
-    drift, drift_error = _weighed_mean(
-        [each.drift_ppb for each in moved], [each.drift_uncertainty_ppb for each in moved]
-    )
-    correlations = [each.correlation for each in estimates if each.correlation is not None]
+    anchors = [each.anchor_ns for each in estimates.values()]
+    evidence = [
+        Evidence(
+            kind=_QUANTITY,
+            source=name,
+            segment=Segment(
+                start_ns=min(anchors),
+                end_ns=max(anchors),
+                anchor_ns=each.anchor_ns,
+                offset_ns=each.offset_ns,
+                drift_ppb=each.drift_ppb,
+                offset_error_ns=float(max(each.uncertainty_ns, 1)),
+                drift_error_ppb=each.drift_uncertainty_ppb,
+                samples=each.samples,
+            ),
+        )
+        for name, each in estimates.items()
+    ]
+    found = fuse(evidence, trust={_QUANTITY: 0})
+    used = [estimates[each.source].correlation for each in found.used]
     return OffsetEstimate(
-        offset_ns=base + round(offset),
-        uncertainty_ns=max(1, round(error)),
-        correlation=max(correlations) if correlations else None,
-        samples=sum(each.samples for each in estimates),
-        anchor_ns=anchor_ns,
-        drift_ppb=drift,
-        drift_uncertainty_ppb=drift_error,
+        offset_ns=found.segment.offset_ns,
+        uncertainty_ns=max(1, round(found.segment.offset_error_ns)),
+        correlation=max((each for each in used if each is not None), default=None),
+        samples=found.segment.samples,
+        anchor_ns=found.segment.anchor_ns,
+        drift_ppb=found.segment.drift_ppb,
+        drift_uncertainty_ppb=found.segment.drift_error_ppb,
+        alerts=tuple(str(alert) for alert in found.alerts),
     )
-
-
-def _weighed_mean(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
-    """Mean by the variances, and its standard error by the Birge ratio."""
-    value, weight = np.array(values), np.array(errors) ** -2.0
-    mean = float(weight @ value) / float(weight.sum())
-    excess = float(weight @ (value - mean) ** 2) / max(len(values) - 1, 1)
-    return mean, max(1.0, float(np.sqrt(excess))) / float(np.sqrt(weight.sum()))
 
 
 def _with_limited_drift(estimate: OffsetEstimate, *, max_drift_ppm: float) -> OffsetEstimate:
@@ -236,24 +232,32 @@ def _coarse_offset(
 ) -> int:
     """Offset of the highest summed log-likelihood over all lags, to a step of the coarse grid."""
     total: FloatArray | None = None
+    widths: list[int] = []
     for reference, other in pairs:
-        x = _smoothed(reference, step_ns=_COARSE_STEP_NS, width_ns=_COARSE_WIDTH_NS)
-        y = _smoothed(other, step_ns=_COARSE_STEP_NS, width_ns=_COARSE_WIDTH_NS)
+        # Both are averaged alike, as the sparser of them needs.
+        period = max(period_of(reference), period_of(other))
+        width_ns = max(_COARSE_WIDTH_NS, round(_WIDTH_OF_PERIOD * period))
+        x = smoothed(reference, step_ns=_COARSE_STEP_NS, width_ns=width_ns)
+        y = smoothed(other, step_ns=_COARSE_STEP_NS, width_ns=width_ns)
         lags, score = _score_by_lag(
             x, y, max_offset_ns=max_offset_ns, min_overlap_ns=min_overlap_ns
         )
+        # The wider the average, the fewer points of the grid are independent.
+        score *= _COARSE_WIDTH_NS / width_ns
         total = score if total is None else total + score
+        widths.append(width_ns)
     if total is None or not np.any(total > 0):
         raise ClockError("no common span with correlated motion", code="NO_OVERLAP")
     best = int(np.argmax(total))
-    elsewhere = np.abs(lags - lags[best]) > _DISTINCT_NS // _COARSE_STEP_NS
+    distinct_ns = max(_DISTINCT_NS, _DISTINCT_OF_WIDTH * min(widths))
+    elsewhere = np.abs(lags - lags[best]) > distinct_ns // _COARSE_STEP_NS
     if np.any(total[elsewhere] > max_ambiguity * total[best]):
         raise ClockError("two offsets fit about equally well", code="AMBIGUOUS")
     return int(lags[best]) * _COARSE_STEP_NS
 
 
 def _score_by_lag(
-    x: _Grid, y: _Grid, *, max_offset_ns: int, min_overlap_ns: int
+    x: Grid, y: Grid, *, max_offset_ns: int, min_overlap_ns: int
 ) -> tuple[Int64Array, FloatArray]:
     """Log-likelihood of every lag, from the correlation over the valid overlap.
 
@@ -301,43 +305,67 @@ def _score_by_lag(
 
 
 def _fine_offset(reference: Signal, other: Signal, *, start_ns: int) -> OffsetEstimate | None:
-    """Gauss-Newton on other(t + offset + drift (t - t0)) = a reference(t) + b; None if it fails."""
-    x = _smoothed(reference, step_ns=_FINE_STEP_NS, width_ns=_FINE_WIDTH_NS)
-    y = _smoothed(other, step_ns=_FINE_STEP_NS, width_ns=_FINE_WIDTH_NS)
-    if np.count_nonzero(y.valid) < 4:
+    """Fit what is left of the offset, and the drift; None if it fails.
+
+    The denser signal is the curve: samples of a sparse one are compared where they were taken, so
+    nothing is interpolated over seconds.
+    """
+    if period_of(other) <= max(period_of(reference), FINE_WIDTH_NS):
+        return _curve_offset(reference, other, start_ns=start_ns)
+    found = _curve_offset(other, reference, start_ns=-start_ns)
+    if found is None:
         return None
+    return attrs.evolve(
+        found,
+        offset_ns=-found.offset_ns,
+        anchor_ns=found.anchor_ns - found.offset_ns,
+        drift_ppb=-found.drift_ppb / (1.0 - 1e-9 * found.drift_ppb),
+    )
+
+
+def _curve_offset(points: Signal, curve_of: Signal, *, start_ns: int) -> OffsetEstimate | None:
+    """Gauss-Newton on curve(t + offset + drift (t - t0)) = a points(t) + b; None if it fails."""
+    at_ns, value, spacing_ns = _points_of(points)
+    width_ns = max(FINE_WIDTH_NS, round(_WIDTH_OF_PERIOD * period_of(curve_of)))
+    y = smoothed(curve_of, step_ns=width_ns // _STEPS_OF_WIDTH, width_ns=width_ns)
+    if np.count_nonzero(y.valid) < LEAST_KNOTS or len(at_ns) == 0:
+        return None
+    block_ns = max(_BLOCK_NS, _BLOCK_OF_PERIOD * spacing_ns)
     knots = np.arange(len(y.value))
     curve = CubicSpline(knots, y.value)
     slope = curve.derivative()
-    at = (x.start_ns + start_ns - y.start_ns) / x.step_ns + np.arange(len(x.value))
-    common = x.valid & (at >= 0) & (at <= len(knots) - 1)
+    at = (at_ns + (start_ns - y.start_ns)) / y.step_ns
+    common = (at >= 0) & (at <= len(knots) - 1)
     if not common.any():
         return None
     elapsed = at - float(np.mean(at[common]))
     shift, drift = 0.0, 0.0
-    for _ in range(_ITERATIONS):
+    usable = np.ones(len(at), np.bool_)
+    for turn in range(_ITERATIONS):
         where = at + shift + drift * elapsed
-        inside = x.valid & (where >= 0) & (where <= len(knots) - 1)
+        inside = usable & (where >= 0) & (where <= len(knots) - 1)
         index = np.clip(where, 0, len(knots) - 1)
         inside &= (
             y.valid[np.floor(index).astype(np.int64)] & y.valid[np.ceil(index).astype(np.int64)]
         )
-        if np.count_nonzero(inside) * x.step_ns < _LEAST_BLOCKS * _BLOCK_NS:
+        # Points that come and go at the edge of a hole would keep the fit from settling.
+        usable = inside if turn >= _SETTLING else usable
+        if np.count_nonzero(inside) * spacing_ns < _LEAST_BLOCKS * block_ns:
             return None
         rising = slope(where[inside])
         moving = np.column_stack([rising, rising * elapsed[inside]])
-        linear = np.column_stack([x.value[inside], np.ones(len(rising))])
+        linear = np.column_stack([value[inside], np.ones(len(rising))])
         target = curve(where[inside])
         solution, residual = _solved(moving, linear, target)
         step = float(np.clip(solution[0], -20.0, 20.0))
         shift += step
         drift = float(np.clip(drift + solution[1], -_LOOSE_DRIFT, _LOOSE_DRIFT))
-        if abs(step) * x.step_ns < _CONVERGED_NS:
+        if abs(step) * y.step_ns < _CONVERGED_NS:
             break
     else:
         return None
     covariance = _clustered_covariance(
-        moving, linear, residual, block=np.flatnonzero(inside) * x.step_ns // _BLOCK_NS
+        moving, linear, residual, block=(at_ns[inside] - int(at_ns[0])) // block_ns
     )
     if covariance is None:
         return None
@@ -346,18 +374,28 @@ def _fine_offset(reference: Signal, other: Signal, *, start_ns: int) -> OffsetEs
     best = float(np.clip(best, elapsed[inside].min(), elapsed[inside].max()))
     weights = np.array([1.0, best])
     error = float(np.sqrt(weights @ covariance @ weights))
-    offset_ns = start_ns + round((shift + drift * best) * x.step_ns)
+    offset_ns = start_ns + round((shift + drift * best) * y.step_ns)
     anchor = float(np.mean(at[common])) + shift + (1.0 + drift) * best
-    correlation = float(np.corrcoef(target, x.value[inside])[0, 1]) if np.std(target) > 0 else 0.0
+    correlation = float(np.corrcoef(target, value[inside])[0, 1]) if np.std(target) > 0 else 0.0
     return OffsetEstimate(
         offset_ns=offset_ns,
-        uncertainty_ns=max(1, round(min(error * x.step_ns, 1e18))),
+        uncertainty_ns=max(1, round(min(error * y.step_ns, 1e18))),
         correlation=correlation,
-        samples=_samples_shared(reference.t_ns, other.t_ns - offset_ns),
-        anchor_ns=y.start_ns + round(anchor * x.step_ns),
+        samples=_samples_shared(points.t_ns, curve_of.t_ns - offset_ns),
+        anchor_ns=y.start_ns + round(anchor * y.step_ns),
         drift_ppb=1e9 * drift / (1.0 + drift),
         drift_uncertainty_ppb=1e9 * float(np.sqrt(covariance[1, 1])),
     )
+
+
+def _points_of(signal: Signal) -> tuple[Int64Array, FloatArray, int]:
+    """(N,) times, (N,) values, how far apart: an even average, or samples of a sparse one."""
+    period = period_of(signal)
+    if period > FINE_WIDTH_NS:
+        return signal.t_ns, signal.value, round(period)
+    grid = smoothed(signal, step_ns=FINE_STEP_NS, width_ns=FINE_WIDTH_NS)
+    at = np.flatnonzero(grid.valid)
+    return grid.start_ns + at * grid.step_ns, grid.value[at], grid.step_ns
 
 
 def _solved(
@@ -414,40 +452,11 @@ def _clustered_covariance(
         return None
     # Without a block that carries all of the information nothing is left: a tenth of it stays.
     left = total - 0.9 * information
-    moves = np.linalg.solve(left, scores[:, :, None])[:, :, 0]
-    return np.asarray(moves.T @ moves) / np.outer(scale, scale)
+    moves = np.linalg.solve(left, scores[:, :, None])[:, :, 0] / scale
+    return np.asarray(moves.T @ moves) * student_factor(count - 2) ** 2
 
 
-def _smoothed(signal: Signal, *, step_ns: int, width_ns: int) -> _Grid:
-    """Gaussian average of the samples at every grid point.
-
-    Each sample is shared between its two grid points, which keeps its time exactly; the average is
-    invalid where the centre of the samples is not at the grid point: at the ends and in holes.
-    """
-    if int(signal.t_ns[-1]) - int(signal.t_ns[0]) > _MAX_SPAN_NS:
-        raise ClockError("stamps of one signal span more than a day", code="TIME_OUT_OF_RANGE")
-    start = int(signal.t_ns[0] // step_ns * step_ns)
-    position = (signal.t_ns - start) / step_ns
-    low = np.floor(position).astype(np.int64)
-    high_share = position - low
-    count = int(low[-1]) + 2
-    sigma = width_ns / step_ns
-
-    def spread(weights: FloatArray) -> FloatArray:
-        total = np.bincount(low, weights * (1.0 - high_share), count)
-        total += np.bincount(low + 1, weights * high_share, count)
-        return np.asarray(gaussian_filter1d(total, sigma, mode="constant", truncate=4.0))
-
-    middle = float(np.mean(signal.value))
-    density = spread(np.ones(len(position)))
-    centre = spread(position) / np.maximum(density, 1e-12) - np.arange(count)
-    value = spread(signal.value - middle) / np.maximum(density, 1e-12) + middle
-    usual = float(np.median(density))
-    valid = (density > 0.3 * usual) & (np.abs(centre) < 0.1 * sigma)
-    return _Grid(start, step_ns, np.where(density > 0.01 * usual, value, middle), valid)
-
-
-def _centred(grid: _Grid) -> FloatArray:
+def _centred(grid: Grid) -> FloatArray:
     """Values around their mean where valid, 0 elsewhere."""
     if not grid.valid.any():
         return np.zeros(len(grid.value))

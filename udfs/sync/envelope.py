@@ -25,8 +25,9 @@ import numpy.typing as npt
 
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
-from udfs.sync.clock_line import ClockLine, correlation_factor, fit_line, student_factor
+from udfs.sync.clock_line import correlation_factor, fit_line, student_factor
 from udfs.sync.floor_steps import floor_steps
+from udfs.sync.segments import Segment
 from udfs.sync.stamps import BACKWARD, OK, WILD, Step, cut_stamps
 
 FloatArray = npt.NDArray[np.float64]
@@ -57,7 +58,7 @@ class EnvelopePiece:
         late_blocks: Stretches that were left out since even their quickest message came late.
     """
 
-    line: ClockLine | None
+    line: Segment | None
     first: int
     last: int
     messages: int
@@ -169,8 +170,8 @@ def _piece(sensor: Int64Array, log: Int64Array, part: Int64Array) -> EnvelopePie
         fit.line,
         offset_ns=fit.line.offset_ns - round(beyond),
         offset_error_ns=error,
-        valid_from_ns=int(stamps[0]),
-        valid_to_ns=int(stamps[-1]),
+        start_ns=int(stamps[0]),
+        end_ns=int(stamps[-1]),
     )
     latency = behind + line.offset_at(stamps)
     return EnvelopePiece(

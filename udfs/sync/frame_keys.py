@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from contracts.recording import Int64Array
+
+FRAME_COLUMNS = ("recording_id", "log_time_ns", "can_id", "is_extended", "data")
 
 KeyArray = npt.NDArray[np.uint64]
 
@@ -46,6 +50,32 @@ class BusFrames:
         """Frames start to end, exclusive."""
         return BusFrames(self.t_ns[start:end], self.stream[start:end], self.key[start:end])
 
+    def where(self, kept: npt.NDArray[np.bool_]) -> BusFrames:
+        """Those of (N,) bool."""
+        return BusFrames(self.t_ns[kept], self.stream[kept], self.key[kept])
+
+    def at(self, t_ns: Int64Array) -> BusFrames:
+        """The same at (N,) int64 times of another clock."""
+        return BusFrames(t_ns, self.stream, self.key)
+
+
+def bus_frames_by_recorder(rows: pa.Table, *, recorders: Mapping[str, str]) -> dict[str, BusFrames]:
+    """Frames of each recorder, by time of its clock.
+
+    Args:
+        rows: Of `silver.can_frames` with `FRAME_COLUMNS`, in any order.
+        recorders: Recorder by recording_id; recordings that are not named are left out.
+    """
+    known = pa.array(sorted(recorders), pa.string())
+    is_frame = pc.less_equal(pc.fill_null(pc.binary_length(rows["data"]), 0), _BYTES)
+    rows = rows.filter(pc.and_(pc.is_in(rows["recording_id"], known), is_frame))
+    names = pa.array([recorders[each] for each in known.to_pylist()], pa.string())
+    of_row = pc.take(names, pc.index_in(rows["recording_id"], known))
+    return {
+        name: bus_frames_from(rows.filter(pc.equal(of_row, name)).sort_by("log_time_ns"))
+        for name in pc.unique(of_row).to_pylist()
+    }
+
 
 def bus_frames_from(rows: pa.Table) -> BusFrames:
     """Frames from rows of `silver.can_frames`; the bus is left out, since loggers number their own.
@@ -54,7 +84,8 @@ def bus_frames_from(rows: pa.Table) -> BusFrames:
         rows: In the order of the recording, with `log_time_ns`, `can_id`, `is_extended`, `data`.
     """
     stream = rows["can_id"].to_numpy().astype(np.int64)
-    stream = stream + np.where(rows["is_extended"].to_numpy(), _EXTENDED, 0)
+    is_extended = pc.fill_null(rows["is_extended"], False).to_numpy()
+    stream = stream + np.where(is_extended, _EXTENDED, 0)
     t_ns = rows["log_time_ns"].to_numpy().astype(np.int64)
     return BusFrames(t_ns, stream, frame_keys(stream, rows["data"]))
 

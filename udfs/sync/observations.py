@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.tables import TABLES
-from udfs.sync.rules import SyncRules, si_factor, signal_key
+from udfs.sync.gnss_time import utc_of_week_time
+from udfs.sync.rules import SyncRules, WeekTime, si_factor, signal_key
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -62,6 +63,7 @@ def columns_needed(table: str, *, rules: SyncRules) -> tuple[str, ...]:
         needed += ["position_x_m", "position_y_m", *(f"orientation_{axis}" for axis in "xyzw")]
     if table == rules.gnss_time_table:
         needed += ["time_ref_ns"]
+    needed += [each.column for each in rules.gnss_week_times if each.table == table]
     if table == "signals":
         needed += ["signal", "source", "value", "unit"]
     needed += [
@@ -101,9 +103,9 @@ def observations_from(rows: pa.Table, *, table: str, rules: SyncRules) -> pa.Tab
         timed = rows.filter(
             pc.and_(rows["time_ref_ns"].is_valid(), rows["sensor_time_ns"].is_valid())
         )
-        part = _observations(timed, stream=GNSS_TIME, table=table)
-        where = part.schema.get_field_index("reference_time_ns")
-        parts.append(part.set_column(where, OBSERVATIONS.field(where), timed["time_ref_ns"]))
+        parts.append(_time_references(timed, table=table, utc=timed["time_ref_ns"]))
+    told = [each for each in rules.gnss_week_times if each.table == table]
+    parts += [_from_week_times(rows, each) for each in told]
     if table == "signals":
         parts += _from_signals(rows, rules=rules)
     for quantity in rules.quantities:
@@ -134,6 +136,21 @@ def signal_names(rows: pa.Table, *, rules: SyncRules) -> list[str]:
     wanted = frozenset().union(*(each.signals for each in rules.quantities))
     names = pc.unique(rows["signal"]).to_pylist()
     return [name for name in names if name is not None and signal_key(name) in wanted]
+
+
+def _time_references(rows: pa.Table, *, table: str, utc: pa.ChunkedArray) -> pa.Table:
+    part = _observations(rows, stream=GNSS_TIME, table=table)
+    where = part.schema.get_field_index("reference_time_ns")
+    return part.set_column(where, OBSERVATIONS.field(where), utc)
+
+
+def _from_week_times(rows: pa.Table, told: WeekTime) -> pa.Table:
+    timed = rows.filter(pc.and_(rows[told.column].is_valid(), rows["sensor_time_ns"].is_valid()))
+    since = np.rint(timed[told.column].to_numpy().astype(np.float64) * told.unit_ns)
+    log_ns = timed["log_time_ns"].to_numpy().astype(np.int64)
+    utc, usable = utc_of_week_time(since.astype(np.int64), log_ns)
+    kept = timed.filter(pa.array(usable))
+    return _time_references(kept, table=told.table, utc=pa.chunked_array([utc[usable]]))
 
 
 def _from_signals(rows: pa.Table, *, rules: SyncRules) -> list[pa.Table]:

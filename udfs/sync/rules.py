@@ -79,6 +79,21 @@ class Quantity:
 
 
 @attrs.frozen
+class WeekTime:
+    """A column in which a receiver tells GPS time as time of week.
+
+    Attributes:
+        table: Silver table without the layer; its messages are stamped in a header.
+        column: Time since the start of the week.
+        unit_ns: Nanoseconds of one.
+    """
+
+    table: str
+    column: str
+    unit_ns: int
+
+
+@attrs.frozen
 class AlignRule:
     """How a stream is brought to an instant.
 
@@ -185,6 +200,7 @@ class SyncRules:
     Attributes:
         quantities: Scalars; those that two recorders share tie their clocks.
         camera_table, lidar_table, gnss_table, pose_table, gnss_time_table: Silver tables by role.
+        gnss_week_times: Columns that hold GPS time as time of week.
         align: Rule by stream; a quantity without one of its own takes `quantity_align`.
         max_offset_ns: How far apart two recorder clocks are looked for.
         min_overlap_ns: Shortest common span of two recorders that is evidence.
@@ -202,6 +218,9 @@ class SyncRules:
     gnss_table: str = "gnss"
     pose_table: str = "odometry"
     gnss_time_table: str = "sensor_msgs_timereference"
+    gnss_week_times: tuple[WeekTime, ...] = (
+        WeekTime("sbg_driver_sbgutctime", "gps_tow", 1_000_000),
+    )
     align: Mapping[str, AlignRule] = attrs.field(
         factory=lambda: {
             "lidar": _align_rule("lidar", unique=True),
@@ -231,7 +250,8 @@ class SyncRules:
         """Silver tables, without the layer, that synchronisation reads."""
         named = {table for each in self.quantities for table, _ in each.columns}
         roles = {self.camera_table, self.lidar_table, self.gnss_table, self.pose_table}
-        return frozenset(named | roles | {self.gnss_time_table, "signals"})
+        timed = {self.gnss_time_table, *(each.table for each in self.gnss_week_times)}
+        return frozenset(named | roles | timed | {"signals"})
 
 
 def _plain(_owner: object, _field: object, value: object) -> object:

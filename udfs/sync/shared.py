@@ -15,10 +15,12 @@ import attrs
 import numpy as np
 
 from contracts.errors import ClockError
-from udfs.sync.clocks import OffsetEstimate, Signal, estimate_shared_offset
+from udfs.sync.clocks import OffsetEstimate, estimate_shared_offset
 from udfs.sync.phases import PhaseStep
 from udfs.sync.rules import SyncRules
 from udfs.sync.segments import Segment
+from udfs.sync.signals import Signal
+from udfs.sync.unseen import find_unseen_jump
 
 Pair = tuple[Signal, Signal]
 
@@ -28,6 +30,7 @@ _DISAGREE_SCALES = 6.0
 _LEAST_ERROR_NS = 300_000.0
 _STEADY_SCALES = 6.0
 _STEADY_NS = 4_000_000.0
+_UNSTEADY = frozenset({"NOT_STEADY", "NO_CORRELATION", "AMBIGUOUS", "WEAK_EVIDENCE"})
 _WEAK_NS = 10_000_000
 """Standard error beyond which an offset places nothing: the tolerances of frames are 50 ms."""
 
@@ -55,13 +58,13 @@ class SharedClock:
 
     Attributes:
         segments: In the order in which it ran through them.
+        alerts: What contradicts each of them, for people.
         correlation: Of the surest fit.
-        samples: Samples that were compared.
     """
 
     segments: tuple[Segment, ...]
+    alerts: tuple[tuple[str, ...], ...]
     correlation: float | None
-    samples: int
 
 
 def find_jumps(streams: Sequence[Sequence[PhaseStep]]) -> list[Jump]:
@@ -117,6 +120,9 @@ def tie_by_signals(
 ) -> SharedClock:
     """Tie a clock to another by the quantities that both stamped.
 
+    Where they exclude each other with the jumps that the grids show, one is looked for that no grid
+    shows.
+
     Args:
         pairs: (reference, other) of each quantity, on their own clocks; the reference does not
             jump.
@@ -130,6 +136,37 @@ def tie_by_signals(
         ClockError: NO_OVERLAP, NO_CORRELATION or AMBIGUOUS in all pieces; WEAK_EVIDENCE or
             NOT_STEADY: what the signals are apart changes within a piece by more than a drift.
     """
+    try:
+        return _tied(pairs, jumps=jumps, rules=rules, is_doubted=True)
+    except ClockError as error:
+        if error.code not in _UNSTEADY:
+            raise
+        more = _with_unseen(pairs, jumps, rules)
+        if more is None and error.code != "NOT_STEADY":
+            raise
+        jumps = more or jumps
+    return _tied(pairs, jumps=jumps, rules=rules, is_doubted=False)
+
+
+def _with_unseen(
+    pairs: Sequence[Pair], jumps: Sequence[Jump], rules: SyncRules
+) -> list[Jump] | None:
+    """The jumps and one that no grid shows; None if there is no such."""
+    for number in range(len(jumps) + 1):
+        found = find_unseen_jump(
+            _piece(pairs, jumps, number), estimate=lambda part: _estimate(part, rules)
+        )
+        if found is not None:
+            # Either side stands for itself: the motion alone tells no exact size.
+            unseen = Jump(found.last_ns, found.first_ns, (), 0.0)
+            return [*jumps[:number], unseen, *jumps[number:]]
+    return None
+
+
+def _tied(
+    pairs: Sequence[Pair], *, jumps: Sequence[Jump], rules: SyncRules, is_doubted: bool
+) -> SharedClock:
+    """The tie with these jumps, if the ends of its pieces agree; raises as `tie_by_signals`."""
     pieces = [_piece(pairs, jumps, i) for i in range(len(jumps) + 1)]
     estimates: list[OffsetEstimate | None] = []
     error = ClockError("no piece of a clock has evidence", code="NO_OVERLAP")
@@ -143,26 +180,27 @@ def tie_by_signals(
         raise error
     joined = _joined(estimates, jumps)
     segments: list[Segment] = []
+    alerts: list[tuple[str, ...]] = []
     best: OffsetEstimate | None = None
-    samples = 0
     for start, end, sizes in joined:
         shifts = np.r_[0.0, np.cumsum(sizes)]
         together = _without_jumps(pieces[start : end + 1], shifts)
         estimate = estimates[start] if start == end else _estimate(together, rules)
         if estimate is None:
             continue
-        _require_steady(together, estimate, rules)
+        _require_steady(together, estimate, rules, is_doubted=is_doubted)
         best = estimate if best is None or estimate.uncertainty_ns < best.uncertainty_ns else best
-        samples += estimate.samples
         for number, shift in zip(range(start, end + 1), shifts, strict=True):
             found = _segment(estimate, pieces, jumps, number, shift_ns=round(float(shift)))
             if number > start and sizes[number - start - 1] == 0.0:
                 # A sensor was restarted; the clock ran on.
                 found = attrs.evolve(found, start_ns=segments.pop().start_ns)
+                alerts.pop()
             segments.append(found)
+            alerts.append(estimate.alerts)
     if best is None:
         raise error
-    return SharedClock(tuple(segments), best.correlation, samples)
+    return SharedClock(tuple(segments), tuple(alerts), best.correlation)
 
 
 def _piece(pairs: Sequence[Pair], jumps: Sequence[Jump], number: int) -> list[Pair]:
@@ -244,10 +282,13 @@ def _without_jumps(pieces: Sequence[Sequence[Pair]], shifts_ns: Sequence[float])
     ]
 
 
-def _require_steady(pairs: Sequence[Pair], estimate: OffsetEstimate, rules: SyncRules) -> None:
+def _require_steady(
+    pairs: Sequence[Pair], estimate: OffsetEstimate, rules: SyncRules, *, is_doubted: bool
+) -> None:
     """Raise if the estimate is of little use, or the ends of the signals exclude each other.
 
-    A jump that no grid shows leaves either.
+    A jump that no grid shows leaves either; within an end it leaves that end unsteady, which is a
+    reason to doubt the whole, and no proof.
     """
     if estimate.uncertainty_ns > _WEAK_NS:
         raise ClockError("what two clocks are apart stays uncertain", code="WEAK_EVIDENCE")
@@ -263,11 +304,13 @@ def _require_steady(pairs: Sequence[Pair], estimate: OffsetEstimate, rules: Sync
                 part.append((reference, Signal(other.t_ns[inside], other.value[inside])))
         try:
             found.append(_estimate(part, rules).moved(estimate.anchor_ns))
-        except ClockError:
+        except ClockError as error:
+            if is_doubted and error.code == "NOT_STEADY":
+                raise
             return
     early, late = found
-    error = float(np.hypot(early.uncertainty_ns, late.uncertainty_ns))
-    if abs(late.offset_ns - early.offset_ns) > max(_STEADY_SCALES * error, _STEADY_NS):
+    error_ns = float(np.hypot(early.uncertainty_ns, late.uncertainty_ns))
+    if abs(late.offset_ns - early.offset_ns) > max(_STEADY_SCALES * error_ns, _STEADY_NS):
         raise ClockError("what two clocks are apart changes", code="NOT_STEADY")
 
 

@@ -1,4 +1,4 @@
-"""What a sensor's stamps are worth: counters unwrapped, steps found, useless stamps cut.
+"""What a sensor's stamps are worth: steps found and named, useless stamps cut.
 
 Stamps are taken in the order in which they arrived, beside the log time of their arrival. Sorted
 stamps have lost what tells a rollover from a reset, and a clock that was set from a late message.
@@ -12,7 +12,6 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from contracts.errors import ClockError
 from contracts.recording import Int64Array
 from udfs.sync.time_scales import GPS_EPOCH_NS, SECOND_NS, WEEK_NS, tai_minus_utc_ns
 
@@ -24,11 +23,6 @@ STATE_NAMES = ("ok", "zero", "stuck", "wild", "backward")
 
 _MIN_RUN = 3
 _LEVEL_SAMPLES = 50
-_BLOCK = 256
-_UNITS_NS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, SECOND_NS)
-_UNIT_PAIR_SPAN_NS = SECOND_NS // 2
-_UNIT_TOLERANCE = 0.1
-_MIN_PAIRS = 8
 _WEEK_ROLLOVERS = (1024 * WEEK_NS, 8192 * WEEK_NS)
 _AFTER_RESET_NS = 600 * SECOND_NS
 
@@ -71,23 +65,6 @@ class StampCuts:
         """Messages by the name of their state, those that there are."""
         found = np.bincount(self.state, minlength=len(STATE_NAMES)).tolist()
         return {name: count for name, count in zip(STATE_NAMES, found, strict=True) if count}
-
-
-@attrs.frozen(eq=False)
-class Unwrapped:
-    """A counter as time.
-
-    Attributes:
-        t_ns: (N,) int64 nanoseconds, ongoing over rollovers, from the counter's own zero.
-        unit_ns: Nanoseconds a tick.
-        reason: Why this unit.
-        rollovers: How often the counter began again between the first and the last message.
-    """
-
-    t_ns: Int64Array
-    unit_ns: int
-    reason: str
-    rollovers: int
 
 
 def cut_stamps(
@@ -139,46 +116,6 @@ def cut_stamps(
     state[kept[_is_backward(stamp[kept], starts)]] = BACKWARD
     segment[state == BACKWARD] = -1
     return StampCuts(state, segment, steps)
-
-
-def unwrap_counter(
-    ticks: Int64Array, log_ns: Int64Array, *, bits: int = 32, unit_ns: int | None = None
-) -> Unwrapped:
-    """Turn a counter that begins again at 2^bits into time that goes on.
-
-    The log time tells which turn of the counter a message belongs to: by itself, not by the message
-    before, so that lost, late and damaged messages do no harm to those behind them. Log times must
-    be right to a quarter of the counter's period: a second of 32 bits of ns.
-
-    Args:
-        ticks: (N,) the counter in the order of arrival, 0 ≤ ticks < 2^bits.
-        log_ns: (N,) int64 log times of the same messages.
-        bits: Width of the counter.
-        unit_ns: Nanoseconds a tick; found from the log times if None.
-
-    Raises:
-        ClockError: TIME_OUT_OF_RANGE, ticks that the counter can't hold; UNIT_UNKNOWN.
-    """
-    counted, log = _pair(ticks, log_ns)
-    if np.any((counted < 0) | (counted >> bits > 0)):
-        raise ClockError(f"ticks that {bits} bits do not hold", code="TIME_OUT_OF_RANGE")
-    if unit_ns is None:
-        unit_ns, reason = _unit_of(counted, log)
-    else:
-        reason = "given"
-    period = unit_ns << bits
-    if len(counted) == 0 or period > np.iinfo(np.int64).max // 4:
-        return Unwrapped(counted * unit_ns, unit_ns, reason, 0)
-    behind = log - counted * unit_ns
-    behind -= behind[0]
-    turn = np.rint((behind - _level(behind, period)) / period).astype(np.int64)
-    turn -= turn[0]
-    return Unwrapped(
-        t_ns=counted * unit_ns + turn * period,
-        unit_ns=unit_ns,
-        reason=reason,
-        rollovers=int(turn[-1]),
-    )
 
 
 def _pair(stamps: Int64Array, log_ns: Int64Array) -> tuple[Int64Array, Int64Array]:
@@ -263,34 +200,3 @@ def _cause(size_ns: int, before_ns: int, after_ns: int, tolerance_ns: int) -> Ca
     if abs(abs(size_ns) - (int(ahead[1]) - 19 * SECOND_NS)) < near:
         return "gps_utc"
     return "step"
-
-
-def _unit_of(ticks: Int64Array, log_ns: Int64Array) -> tuple[int, str]:
-    """Nanoseconds a tick, from pairs of messages half a second apart, and the words for it."""
-    usual = float(np.median(np.abs(np.diff(log_ns)))) if len(log_ns) > 1 else 0.0
-    lag = max(1, round(_UNIT_PAIR_SPAN_NS / max(usual, 1.0)))
-    lag = min(lag, max(1, len(ticks) // 2))
-    gone_ticks = ticks[lag:] - ticks[:-lag]
-    gone_ns = log_ns[lag:] - log_ns[:-lag]
-    forward = (gone_ticks > 0) & (gone_ns > 0)
-    ratio = gone_ns[forward] / gone_ticks[forward]
-    if len(ratio) < _MIN_PAIRS:
-        raise ClockError("too few messages to find the unit of a counter", code="UNIT_UNKNOWN")
-    middle = float(np.median(ratio))
-    unit = min(_UNITS_NS, key=lambda each: abs(np.log(middle / each)))
-    agreeing = float(np.mean(np.abs(ratio / unit - 1.0) < _UNIT_TOLERANCE))
-    if agreeing < 0.5:
-        raise ClockError(f"{middle:.4g} ns a tick is no usual unit", code="UNIT_UNKNOWN")
-    return unit, f"{middle:.6g} ns a tick in {len(ratio)} pairs of messages"
-
-
-def _level(behind: Int64Array, period: int) -> npt.NDArray[np.float64]:
-    """(N,) where the log is against the counter, modulo its period, followed over time."""
-    turn = 2 * np.pi / period
-    starts = np.arange(0, len(behind), _BLOCK)
-    phase = (behind % period) * turn
-    lengths = _lengths(starts, len(behind))
-    sine = np.add.reduceat(np.sin(phase), starts)
-    cosine = np.add.reduceat(np.cos(phase), starts)
-    centre = np.unwrap(np.arctan2(sine, cosine))
-    return np.repeat(centre / turn, lengths)

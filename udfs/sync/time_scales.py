@@ -124,27 +124,6 @@ def utc_from_gps_ns(gps_ns: Int64Array) -> Int64Array:
     return utc_from_tai_ns(gps + GPS_EPOCH_NS + _GPS_BEHIND_TAI_S * SECOND_NS)
 
 
-def full_gps_week(week: Int64Array, *, around_utc_ns: int, bits: int = 10) -> Int64Array:
-    """(N,) int64 weeks since the GPS epoch, of weeks that a receiver counts with few bits.
-
-    Args:
-        week: (N,) as sent: modulo 2^bits, or in full.
-        around_utc_ns: UTC within half a rollover of the truth, e.g. the log time. With 10 bits that
-            is 9.8 years either way; no recording knows its own time better than its clock does.
-        bits: 10 for the legacy signal, 13 for CNAV.
-
-    Raises:
-        ClockError: TIME_OUT_OF_RANGE, a time before 1972.
-
-    Source:
-        IS-GPS-200, 20.3.3.3.1.1 (week modulo 1024); IS-GPS-200, 30.3.3.1.1 (13 bits).
-    """
-    period = 1 << bits
-    now = int(gps_from_utc_ns(np.array([around_utc_ns]))[0] // WEEK_NS)
-    sent = np.asarray(week, dtype=np.int64) % period
-    return np.asarray(now - (now - sent + period // 2) % period + period // 2, dtype=np.int64)
-
-
 def gps_time_ns(tow_ns: Int64Array, log_utc_ns: Int64Array) -> Int64Array:
     """(N,) int64 GPS time of times of week: the one nearest to the log time.
 

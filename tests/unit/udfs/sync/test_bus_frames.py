@@ -67,8 +67,8 @@ def test_the_intervals_hold_the_truth():
         )
         true_ns = (found.t_ns - START_NS - offset_ns) * drift_ppm * 1e-6
         samples.append((found.offset_ns - offset_ns - true_ns) / found.error_ns)
-        line = found.fit().line
-        true_ns = offset_ns + (line.at_ns - START_NS - offset_ns) * drift_ppm * 1e-6
+        line = found.segments(max_drift_ppm=100.0)[0]
+        true_ns = offset_ns + (line.anchor_ns - START_NS - offset_ns) * drift_ppm * 1e-6
         lines.append(
             [
                 (line.offset_ns - true_ns) / line.offset_error_ns,
@@ -152,7 +152,13 @@ def test_chunks_leave_no_seam(monkeypatch):
     whole = match_frames(*pair, max_offset_ns=REACH_NS)
     monkeypatch.setattr(bus_frames, "_CHUNK_FRAMES", 3_000)
     cut = match_frames(*pair, max_offset_ns=REACH_NS)
-    assert abs(cut.fit().line.drift_ppb - whole.fit().line.drift_ppb) < 200
+    assert (
+        abs(
+            cut.segments(max_drift_ppm=100.0)[0].drift_ppb
+            - whole.segments(max_drift_ppm=100.0)[0].drift_ppb
+        )
+        < 200
+    )
     assert cut.matched > 0.98 * whole.matched
 
 

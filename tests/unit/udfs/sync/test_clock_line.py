@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import math
 
-import attrs
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from contracts.errors import ClockError
-from udfs.sync.clock_line import ClockLine, fit_line
+from udfs.sync.clock_line import fit_line
 
 START_NS = 1_790_000_000_000_000_000
 SECOND = 1_000_000_000
-LINE = ClockLine(
-    at_ns=START_NS, offset_ns=5_000_000, drift_ppb=20_000.0, offset_error_ns=3_000.0,
-    drift_error_ppb=100.0, valid_from_ns=START_NS, valid_to_ns=START_NS + 60 * SECOND,
-    correlation=-0.4,
-)  # fmt: skip
 
 
 @pytest.mark.parametrize(("count", "alike"), [(12, 0.0), (60, 0.0), (200, 0.5)])
@@ -35,7 +27,7 @@ def test_the_intervals_hold_the_truth(count, alike):
             noise[i] = alike * noise[i - 1] + math.sqrt(1 - alike**2) * noise[i]
         true_ns = offset + drift * 1e-9 * (t_ns - START_NS)
         line = fit_line(t_ns, np.rint(true_ns + noise).astype(np.int64)).line
-        at_ns = line.valid_from_ns
+        at_ns = line.start_ns
         error = line.offset_at(np.array([at_ns]))[0] - offset - drift * 1e-9 * (at_ns - START_NS)
         hits.append(
             [
@@ -57,23 +49,6 @@ def test_a_tenth_of_false_points_does_not_bend_the_line():
     fit = fit_line(t_ns, offset, spread=10.0)
     assert np.flatnonzero(~fit.is_kept).tolist() == false.tolist()
     assert abs(fit.line.drift_ppb - 30_000) < 3 * fit.line.drift_error_ppb
-
-
-@given(st.integers(-(10**12), 10**12))
-def test_a_line_is_the_same_from_any_instant(away_ns):
-    """Moved to any instant, offsets and errors at all others stay what they were."""
-    moved = LINE.at(START_NS + away_ns)
-    at = START_NS + np.array([-(10**11), 0, 10**10, 10**12])
-    assert np.abs(moved.offset_at(at) - LINE.offset_at(at)).max() <= 1
-    assert np.allclose(moved.error_at(at), LINE.error_at(at), rtol=1e-5, atol=1e-3)
-
-
-def test_an_unknown_drift_makes_the_error_boundless():
-    """Where no drift is known, the error is known at one instant only."""
-    line = attrs.evolve(LINE, drift_error_ppb=math.inf, drift_ppb=0.0)
-    at = np.array([START_NS, START_NS + 1])
-    assert line.error_at(at).tolist() == [3_000.0, math.inf]
-    assert line.at(START_NS + SECOND).offset_ns == line.offset_ns
 
 
 def test_too_few_points_make_no_line():

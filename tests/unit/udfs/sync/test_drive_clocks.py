@@ -16,6 +16,7 @@ from udfs.sync.drive_clocks import clock_version, estimate_drive_clocks
 from udfs.sync.frames import build_frames, sync_version
 from udfs.sync.observations import OBSERVATIONS, columns_needed, observations_of
 from udfs.sync.rules import SyncRules, si_factor, signal_key
+from udfs.sync.time_scales import WEEK_NS, gps_from_utc_ns
 
 START_NS = 1_790_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -196,6 +197,22 @@ def test_a_recorder_without_evidence_is_assumed_and_gives_no_values():
     # The speed of the ADAS computer's own odometry stands in for that of the bus.
     assert set(frames["speed_state"].to_pylist()) == {"ok"}
     assert not any(frames["is_complete"].to_pylist())
+
+
+def test_a_recorder_with_a_receivers_speed_alone_is_tied():
+    """A logger that holds nothing but GNSS speed, once a second, has an offset within its error."""
+    tables = drive()
+    t_s, speed, _ = motion()
+    second_s = np.arange(0.3, 24.0, 1.0)
+    only = signal(
+        "Speed", "m/s", second_s, np.interp(second_s, t_s, speed), offset_ns=1_500_000_000,
+        recording="gps-1",
+    )  # fmt: skip
+    tables["signals"] = pa.concat_tables([tables["signals"], only])
+    _, clocks = clocks_of(tables, "adas-1", "bus-1", "gps-1")
+    gps = clocks["gps-1"]
+    assert (gps["method"], gps["evidence"]) == ("shared_signal", "speed_m_s")
+    assert abs(gps["offset_ns"] - 1_500_000_000) < 4 * gps["uncertainty_ns"] < 40_000_000
 
 
 def test_a_recording_with_nothing_to_compare_is_assumed():
@@ -388,8 +405,8 @@ def test_a_jump_of_a_clock_without_gnss_time_is_found_by_its_stamps(size_ns):
     assert states.count("ok") > (235 if size_ns > 0 else 205)
 
 
-def test_a_clock_that_does_not_fit_its_signals_ties_nothing():
-    """A step that no grid shows is no average of both sides: the recorder is assumed."""
+def test_a_step_that_no_grid_shows_is_no_average_of_both_sides():
+    """Stamps too loose for a grid: the motion tells both sides apart, each with its own offset."""
     rng = np.random.default_rng(3)
     tables = drive()
     signals = tables["signals"]
@@ -398,5 +415,108 @@ def test_a_clock_that_does_not_fit_its_signals_ties_nothing():
     loose = pa.array(signals["log_time_ns"].to_numpy() + jitter)
     tables["signals"] = signals.set_column(where, signals.schema.field(where), loose)
     tables = stepped(tables, "bus-1", at_s=12.0, size_ns=300_000_000, offset_ns=-3_200_000_000)
+    table, _ = clocks_of(tables, "adas-1", "bus-1")
+    of_bus = [row for row in table.to_pylist() if row["recorder"] == "bus"]
+    assert len(of_bus) == 2
+    for row, offset_ns in zip(of_bus, (-3_200_000_000, -2_900_000_000), strict=True):
+        assert abs(row["offset_ns"] - offset_ns) < 4 * row["uncertainty_ns"] < 20_000_000
+    jump_ns = START_NS + 12 * SECOND - 3_200_000_000
+    assert of_bus[0]["valid_to_ns"] <= jump_ns + 20_000_000
+    assert of_bus[1]["valid_from_ns"] >= jump_ns + 280_000_000
+
+
+def test_a_receiver_that_tells_the_time_of_the_week_ties_to_utc():
+    """GPS time of week, with no week beside it, ties a recorder as a time reference does."""
+    tables = drive(gnss_time=False)
+    second_s = np.arange(0, 24.0)
+    utc = START_NS + np.rint(second_s * 1e9).astype(np.int64)
+    tables["sbg_driver_sbgutctime"] = rows(
+        "silver.sbg_driver_sbgutctime", second_s, offset_ns=80_000_000, recording="adas-1",
+        gps_tow=gps_from_utc_ns(utc) % WEEK_NS // 1_000_000,
+    )  # fmt: skip
     _, clocks = clocks_of(tables, "adas-1", "bus-1")
-    assert clocks["bus-1"]["method"] == "assumed"
+    assert (clocks["adas-1"]["method"], clocks["adas-1"]["reference"]) == ("gnss_time", "utc")
+    assert abs(clocks["adas-1"]["offset_ns"] - 80_000_000) <= 1_000_000
+
+
+def test_a_receiver_that_contradicts_what_two_recorders_saw_is_an_alert():
+    """Two recorders tell UTC, one of them by GPS time: its row says so, and is no average."""
+    tables = drive()
+    gps_ahead_ns = 18 * SECOND
+    second_s = np.arange(0, 24.0)
+    utc = START_NS + np.rint(second_s * 1e9).astype(np.int64)
+    noise = np.random.default_rng(4).integers(-400_000, 400_000, len(utc))
+    of_bus = {
+        name: rows(
+            "silver.sensor_msgs_timereference", second_s, time_ref_ns=utc + noise + ahead_ns,
+            offset_ns=-3_200_000_000, recording="bus-1",
+        )
+        for name, ahead_ns in (("right", 0), ("wrong", gps_ahead_ns))
+    }  # fmt: skip
+    name = "sensor_msgs_timereference"
+    both = {**tables, name: pa.concat_tables([tables[name], of_bus["right"]])}
+    _, clocks = clocks_of(both, "adas-1", "bus-1")
+    assert (clocks["bus-1"]["method"], clocks["bus-1"]["alert"]) == ("gnss_time", None)
+    assert "shared_signal adas" in clocks["bus-1"]["evidence"]
+    assert abs(clocks["bus-1"]["offset_ns"] + 3_200_000_000) < 4 * clocks["bus-1"]["uncertainty_ns"]
+
+    both = {**tables, name: pa.concat_tables([tables[name], of_bus["wrong"]])}
+    _, clocks = clocks_of(both, "adas-1", "bus-1")
+    assert "shared_signal adas" in clocks["bus-1"]["alert"]
+    assert "+18000." in clocks["bus-1"]["alert"]
+    assert abs(clocks["bus-1"]["offset_ns"] + 21_200_000_000) < 1_000_000
+    assert clocks["adas-1"]["alert"] is None
+
+
+def test_frames_that_two_loggers_share_tie_a_recorder_that_shares_nothing_else():
+    """A second logger of the bus, with no signal of its own, is tied to a fraction of a ms."""
+    rng = np.random.default_rng(6)
+    sent_s = np.sort(rng.uniform(0, 24, 4_000))
+
+    def logged(recording, offset_ns):
+        kept = rng.random(len(sent_s)) >= 0.05
+        stamps = START_NS + np.rint(sent_s * 1e9).astype(np.int64) + offset_ns
+        stamps += rng.normal(0, 50_000, len(stamps)).astype(np.int64)
+        payload = (np.arange(len(stamps)) * 7919 % 65_521).astype(">u4")
+        return pa.table(
+            {
+                "recording_id": [recording] * len(stamps),
+                "log_time_ns": stamps,
+                "can_id": np.arange(len(stamps)) % 5,
+                "is_extended": pa.nulls(len(stamps), pa.bool_()),
+                "data": [each.tobytes() for each in payload],
+            }
+        ).filter(pa.array(kept))
+
+    frames = pa.concat_tables([logged("bus-1", -3_200_000_000), logged("second-1", 5 * SECOND)])
+    table = estimate_drive_clocks(
+        observations_of(drive(), rules=RULES),
+        recordings=recordings("adas-1", "bus-1", "second-1"),
+        rules=RULES,
+        can_frames=frames.take(rng.permutation(len(frames))),
+    )
+    clocks = {row["recorder"]: row for row in table.to_pylist()}
+    second, bus = clocks["second"], clocks["bus"]
+    assert (second["method"], second["reference"]) == ("bus_frames", "bus")
+    assert "changed frames" in second["evidence"]
+    assert bus["uncertainty_ns"] <= second["uncertainty_ns"] < 2_000_000
+    assert abs(second["offset_ns"] - 5 * SECOND) < 4 * second["uncertainty_ns"]
+    away = (second["offset_ns"] - 5 * SECOND) - (bus["offset_ns"] + 3_200_000_000)
+    assert abs(away) < 300_000
+
+
+@pytest.mark.parametrize("periods", [3, 40])
+def test_a_jump_by_whole_periods_is_found_by_the_motion(periods):
+    """No grid shows it and no receiver: both sides have their offset, and nothing is in between."""
+    size_ns = periods * 20_000_000
+    tables = stepped(drive(), "bus-1", at_s=11.31, size_ns=size_ns, offset_ns=-3_200_000_000)
+    table = estimate_drive_clocks(
+        observations_of(tables, rules=RULES), recordings=recordings("adas-1", "bus-1"), rules=RULES
+    )
+    of_bus = [row for row in table.to_pylist() if row["recorder"] == "bus"]
+    assert [row["method"] for row in of_bus] == ["shared_signal"] * 2
+    for row, offset_ns in zip(of_bus, (-3_200_000_000, -3_200_000_000 + size_ns), strict=True):
+        assert abs(row["offset_ns"] - offset_ns) < 4 * row["uncertainty_ns"] < 20_000_000
+    jump_ns = START_NS + 11_310_000_000 - 3_200_000_000
+    assert of_bus[0]["valid_to_ns"] <= jump_ns + 20_000_000
+    assert of_bus[1]["valid_from_ns"] >= jump_ns + size_ns - 20_000_000

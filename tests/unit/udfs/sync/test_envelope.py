@@ -45,7 +45,7 @@ def scores(law, *, cases=250, count=2000):
         drift_ppm, offset_ns = rng.uniform(-50, 50), int(rng.integers(-(10**10), 10**10))
         sensor, log = recording(rng, law=law, count=count, drift_ppm=drift_ppm, offset_ns=offset_ns)
         line = fit_envelope(sensor, log).pieces[0].line
-        true_ns = -offset_ns - drift_ppm * 1e-6 * (line.at_ns - START_NS)
+        true_ns = -offset_ns - drift_ppm * 1e-6 * (line.anchor_ns - START_NS)
         offsets.append((line.offset_ns - true_ns) / line.offset_error_ns)
         drifts.append((line.drift_ppb + drift_ppm * 1e3) / line.drift_error_ppb)
     return np.array(offsets), np.array(drifts)
@@ -139,7 +139,7 @@ def test_useless_stamps_are_cut_and_do_not_move_the_line():
     }  # fmt: skip
     line = found.pieces[0].line
     assert abs(line.drift_ppb - good.drift_ppb) < 2 * good.drift_error_ppb
-    moved = line.at(good.at_ns).offset_ns - good.offset_ns
+    moved = int(line.offset_at(np.array([good.anchor_ns]))[0]) - good.offset_ns
     assert abs(moved) < 3 * line.offset_error_ns
 
 

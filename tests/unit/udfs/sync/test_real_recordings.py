@@ -22,12 +22,13 @@ from udfs.decode.recording import index_recording, iter_table_groups, table_of_c
 from udfs.decode.source import open_source
 from udfs.sync.bus_frames import match_frames
 from udfs.sync.channels import split_channels
-from udfs.sync.clock_line import fit_line
-from udfs.sync.clocks import Signal, estimate_offset
+from udfs.sync.clocks import estimate_offset
 from udfs.sync.envelope import fit_envelope
 from udfs.sync.frame_keys import BusFrames, bus_frames_from
 from udfs.sync.observations import observations_of
 from udfs.sync.rules import SyncRules
+from udfs.sync.segments import fit_segments
+from udfs.sync.signals import Signal
 
 RULES = SyncRules()
 SECOND = 1_000_000_000
@@ -117,7 +118,7 @@ def cut(signal, start_ns, end_ns):
 def test_a_shifted_half_of_a_real_signal_is_found(found):
     """Half the samples of a real signal, shifted, are found within four standard errors.
 
-    Or they are said to be no evidence.
+    Or they are said to be no evidence, or weak: speed every other second of a town.
     """
     recovered = 0
     for recording in found:
@@ -131,8 +132,8 @@ def test_a_shifted_half_of_a_real_signal_is_found(found):
                     continue
                 error = abs(answer.offset_ns - offset_ns)
                 where = (recording.name, quantity, source, error, answer)
-                assert error < 4 * answer.uncertainty_ns < 40 * MS, where
-                recovered += 1
+                assert error < 4 * answer.uncertainty_ns, where
+                recovered += answer.uncertainty_ns < 10 * MS
     assert recovered >= 2
 
 
@@ -189,7 +190,8 @@ def test_a_drift_put_into_a_real_signal_is_found(found):
                 offsets.append(answer.offset_ns)
             if len(times) < 8:
                 continue
-            line = fit_line(np.array(times), np.array(offsets), spread=10.0).line
+            at, offset_ns = np.array(times), np.array(offsets)
+            (line,) = fit_segments(at - offset_ns, offset_ns, max_drift_ppm=100.0)
             assert abs(line.drift_ppb - 40_000) < 4 * line.drift_error_ppb, (recording.name, key)
             drifts += 1
     if not drifts:
@@ -250,8 +252,8 @@ def test_two_loggers_of_one_real_bus_are_tied(found):
         answer = match_frames(
             written(), written(offset_ns=12 * SECOND, drift_ppm=-20.0), max_offset_ns=40 * SECOND
         )
-        line = answer.fit().line
-        true_ns = 12 * SECOND - 20e-6 * (line.at_ns - 12 * SECOND - int(frames.t_ns[0]))
+        (line,) = answer.segments(max_drift_ppm=100.0)
+        true_ns = 12 * SECOND - 20e-6 * (line.anchor_ns - 12 * SECOND - int(frames.t_ns[0]))
         assert abs(line.offset_ns - true_ns) < 0.1 * MS, recording.name
         assert abs(line.drift_ppb + 20_000) < 4 * line.drift_error_ppb, recording.name
         tied += 1

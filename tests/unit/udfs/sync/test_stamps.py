@@ -1,4 +1,4 @@
-"""Counters unwrapped, steps found, useless stamps cut."""
+"""Steps found, useless stamps cut."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import datetime as dt
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.errors import ClockError
-from udfs.sync.stamps import BACKWARD, OK, STUCK, WILD, ZERO, cut_stamps, unwrap_counter
+from udfs.sync.stamps import BACKWARD, OK, STUCK, WILD, ZERO, cut_stamps
 from udfs.sync.time_scales import SECOND_NS, WEEK_NS
 
 START_NS = 1_790_000_000_000_000_000
 MS = 1_000_000
-UNITS = {"ns": 1, "us": 1_000, "10us": 10_000, "ms": MS}
 
 
 def arrivals(rng, *, seconds, rate_hz, drop=0.05, hole_s=0.0):
@@ -26,62 +24,6 @@ def arrivals(rng, *, seconds, rate_hz, drop=0.05, hole_s=0.0):
     true_ns = np.rint(t_s * 1e9).astype(np.int64)
     latency = np.minimum(2 * MS + 2 * MS * rng.pareto(2.5, len(t_s)), 300 * MS)
     return true_ns, START_NS + true_ns + latency.astype(np.int64)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 10_000),
-    unit=st.sampled_from(sorted(UNITS)),
-    share=st.floats(0.0, 0.999),
-    drift_ppm=st.floats(-100, 100),
-    given_unit=st.booleans(),
-)
-def test_a_counter_is_time_again(seed, unit, share, drift_ppm, given_unit):
-    """Any start, unit, drift, drops and holes of many turns: exact time, and the unit is found."""
-    rng = np.random.default_rng(seed)
-    hole_s = (0.0, 3.0, 100.0)[seed % 3]
-    true_ns, log_ns = arrivals(rng, seconds=60, rate_hz=20, hole_s=hole_s)
-    unit_ns = UNITS[unit]
-    ticks = np.rint(true_ns * (1 + drift_ppm * 1e-6) / unit_ns).astype(np.int64)
-    ticks += int(share * 2**32)
-    found = unwrap_counter(ticks % 2**32, log_ns, unit_ns=unit_ns if given_unit else None)
-    assert found.unit_ns == unit_ns
-    assert found.reason == "given" if given_unit else "ns a tick" in found.reason
-    assert np.array_equal(found.t_ns - found.t_ns[0], (ticks - ticks[0]) * unit_ns)
-    assert found.rollovers == (ticks[-1] >> 32) - (ticks[0] >> 32)
-
-
-def test_damaged_and_late_messages_do_no_harm_to_the_rest():
-    """Random counts and swapped messages around a rollover leave all others exact."""
-    rng = np.random.default_rng(3)
-    true_ns, log_ns = arrivals(rng, seconds=60, rate_hz=50)
-    ticks = true_ns // 1000 + 2**32 - 30_000_000
-    swapped = np.arange(len(ticks))
-    swapped[1:-1:40], swapped[2::40][: len(swapped[1:-1:40])] = (
-        swapped[2::40][: len(swapped[1:-1:40])].copy(),
-        swapped[1:-1:40].copy(),
-    )
-    sent = ticks[swapped] % 2**32
-    damaged = rng.random(len(ticks)) < 0.02
-    sent[damaged] = rng.integers(0, 2**32, np.count_nonzero(damaged))
-    found = unwrap_counter(sent, log_ns, unit_ns=1000)
-    exact = found.t_ns - ticks[swapped] * 1000
-    assert set(exact[~damaged].tolist()) == {exact[~damaged][0]}
-    cuts = cut_stamps(found.t_ns + 10**12, log_ns)
-    assert cuts.steps == ()
-    assert np.mean(cuts.state[damaged] == WILD) > 0.9
-
-
-def test_a_unit_that_is_none_is_refused():
-    """Ticks of 1/30 ms, a counter that rests and a counter beyond its bits end in an error."""
-    rng = np.random.default_rng(4)
-    true_ns, log_ns = arrivals(rng, seconds=20, rate_hz=20)
-    with pytest.raises(ClockError, match="UNIT_UNKNOWN"):
-        unwrap_counter(true_ns // 33_333, log_ns)
-    with pytest.raises(ClockError, match="UNIT_UNKNOWN"):
-        unwrap_counter(np.full(len(log_ns), 7), log_ns)
-    with pytest.raises(ClockError, match="TIME_OUT_OF_RANGE"):
-        unwrap_counter(np.array([2**32]), np.array([START_NS]))
 
 
 def test_useless_stamps_are_cut_and_counted():

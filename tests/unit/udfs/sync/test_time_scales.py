@@ -15,7 +15,6 @@ from udfs.sync.time_scales import (
     LEAP_SECONDS_HOLD_UNTIL,
     SECOND_NS,
     WEEK_NS,
-    full_gps_week,
     gps_from_utc_ns,
     gps_time_ns,
     in_leap_second,
@@ -97,18 +96,6 @@ def test_before_1972_is_refused():
     """UTC before its whole seconds is an error, not an extrapolation."""
     with pytest.raises(ClockError, match="TIME_OUT_OF_RANGE"):
         tai_from_utc_ns(array(UTC_1972 - 1))
-
-
-@given(
-    week=st.integers(0, 4000),
-    away_weeks=st.integers(-511, 510),
-    bits=st.sampled_from([10, 13]),
-)
-def test_weeks_come_back_from_their_low_bits(week, away_weeks, bits):
-    """A week modulo 1024 (or 8192) is found from any date within half a rollover."""
-    around = int(utc_from_gps_ns(array(max(week + away_weeks, 0) * WEEK_NS + WEEK_NS // 2))[0])
-    sent = array(week % (1 << bits), week)
-    assert full_gps_week(sent, around_utc_ns=around, bits=bits).tolist() == [week, week]
 
 
 @given(
