@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 
 _ALWAYS = (
+    "numpy.ma",  # Arrow asks of each array that it is given whether it is one of these
     "udfs.decode.recording",
     "udfs.decode.mcap",
     "udfs.decode.ros1bag",

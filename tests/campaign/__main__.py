@@ -84,8 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     each = -(-chosen.inputs // len(places))
     numbers = range(each) if chosen.case is None else range(chosen.case, chosen.case + 1)
-    while numbers and time.monotonic() - started < chosen.minutes * 60:
-        for at in places:  # in turns, so that files are damaged equally often whenever it stops
+    end = started + chosen.minutes * 60
+    while numbers and time.monotonic() < end:
+        for at in places:  # in turns, so that files are damaged about equally often, whatever ends
+            if time.monotonic() >= end:
+                break
             good = campaign.goods[at]
             for case in campaign.run(at, numbers[:BATCH]):
                 groups.setdefault(good.group, Tally()).add(case)
@@ -94,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(f"{good.name} {case.number} [{case.damage}] {what}", file=sys.stderr)
                     broken.setdefault(f"{good.group}: {what.partition(':')[0]}", []).append(case)
         numbers = numbers[BATCH:]
-        print(f"{len(numbers)} inputs of each file to go", file=sys.stderr, flush=True)
+        print(f"at most {len(numbers)} inputs of each file to go", file=sys.stderr, flush=True)
     _report(groups, files if chosen.by_file else {}, broken, chosen.seed)
     print(f"\n{time.monotonic() - started:.0f} s, seed {chosen.seed}")
     return 1 if broken else 0

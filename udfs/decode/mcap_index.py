@@ -20,8 +20,9 @@ from udfs.decode import mcap_records as rec
 from udfs.decode.mcap_chunk import is_loose
 from udfs.decode.mcap_counts import check_statistics, inspect_units, without_loss
 from udfs.decode.mcap_scan import Scan
-from udfs.decode.mcap_summary import read_moved_summary, read_summary
+from udfs.decode.mcap_summary import Summary, read_moved_summary, read_summary
 from udfs.decode.mcap_walk import walk_data_section
+from udfs.decode.units import messages_by_channel
 
 _DATA_OPS = {rec.OP_MESSAGE, rec.OP_CHUNK, rec.OP_MESSAGE_INDEX, rec.OP_ATTACHMENT}
 
@@ -62,7 +63,45 @@ def index_file(source: Source) -> RecordingIndex:
     if scan.refused and not scan.units:
         raise scan.refused[0]
     check_statistics(source, scan)
-    return _index_of(source, scan)
+    return _index_of(source, scan, has_crc=_has_crc(scan, summary))
+
+
+def _has_crc(scan: Scan, summary: Summary | None) -> bool:
+    """Whether checksums cover all messages, and the definitions that say what they mean.
+
+    A definition that is left in a summary without a checksum alone, as its chunk is destroyed, is
+    used but said to be unchecked: damage to it shows nowhere.
+    """
+    loose = any(is_loose(unit) for unit in scan.units) or not scan.units
+    unchecked = _unchecked_definitions(scan, summary)
+    alone = [offset for offset in unchecked if summary and offset == summary.footer_offset]
+    if alone:
+        what = f"{len(alone)} definitions stand in a summary without a checksum only"
+        scan.findings.append(Finding("UNCHECKED_DEFINITION", what, alone[0]))
+    return not unchecked and False not in scan.chunk_crcs and (scan.data_crc != 0 or not loose)
+
+
+def _unchecked_definitions(scan: Scan, summary: Summary | None) -> list[int]:
+    """File offsets of the definitions of channels with messages that no checksum covers."""
+    covered = set()
+    if summary is not None and summary.has_crc:
+        covered |= {(rec.OP_SCHEMA, schema.id) for schema in summary.schemas}
+        covered |= {(rec.OP_CHANNEL, channel.id) for channel in summary.channels}
+        covered -= scan.conflicts.keys()
+    chunks = {unit.offset for unit in scan.units}
+    data_end = scan.data_end if scan.data_end is not None and scan.data_crc else 0
+    used = {
+        key: scan.defined_at[key]
+        for channel_id in messages_by_channel(scan.units)
+        if (channel := scan.channels.get(channel_id))
+        for key in ((rec.OP_CHANNEL, channel.id), (rec.OP_SCHEMA, channel.schema_id))
+        if key in scan.defined_at
+    }
+    return [
+        offset
+        for key, offset in used.items()
+        if key not in covered and offset not in chunks and offset >= data_end
+    ]
 
 
 def _check_end(source: Source, scan: Scan) -> int | None:
@@ -112,12 +151,10 @@ def _footer_offset(source: Source, scan: Scan) -> int | None:
     return None
 
 
-def _index_of(source: Source, scan: Scan) -> RecordingIndex:
+def _index_of(source: Source, scan: Scan, *, has_crc: bool) -> RecordingIndex:
     claimed = scan.statistics.channel_counts if scan.statistics else None
     starts = [unit.start_ns for unit in scan.units if unit.start_ns is not None]
     ends = [unit.end_ns for unit in scan.units if unit.end_ns is not None]
-    loose = any(is_loose(unit) for unit in scan.units) or not scan.units
-    has_crc = False not in scan.chunk_crcs and (scan.data_crc != 0 or not loose)
     return RecordingIndex(
         format="mcap",
         profile=scan.profile,

@@ -24,6 +24,7 @@ class Summary:
     Attributes:
         resume_offsets: File offsets at which it says that records begin, ascending.
         footer_offset: File offset of the footer record.
+        has_crc: Whether a checksum covers it; the specification has 0 for none.
     """
 
     schemas: Sequence[Schema]
@@ -31,6 +32,7 @@ class Summary:
     statistics: rec.Statistics | None
     resume_offsets: Sequence[int]
     footer_offset: int
+    has_crc: bool
 
 
 def read_summary(source: Source, *, footer_offset: int, findings: list[Finding]) -> Summary | None:
@@ -51,7 +53,7 @@ def read_summary(source: Source, *, footer_offset: int, findings: list[Finding])
     if footer.summary_crc and not _crc_holds(source, start, footer_offset, footer.summary_crc):
         findings.append(Finding("SUMMARY_CRC", "the summary is damaged", start))
         return None
-    return _believed(source, start, footer_offset, findings)
+    return _believed(source, start, footer, footer_offset, findings)
 
 
 def read_moved_summary(
@@ -83,7 +85,7 @@ def read_moved_summary(
             "SUMMARY_MOVED", what, start, loses=moved < 0, lost_messages=None if moved < 0 else 0
         )
     )
-    return _believed(source, start, footer_offset, findings)
+    return _believed(source, start, footer, footer_offset, findings)
 
 
 def _crc_holds(source: Source, start: int, footer_offset: int, crc: int) -> bool:
@@ -92,16 +94,16 @@ def _crc_holds(source: Source, start: int, footer_offset: int, crc: int) -> bool
 
 
 def _believed(
-    source: Source, start: int, footer_offset: int, findings: list[Finding]
+    source: Source, start: int, footer: rec.Footer, footer_offset: int, findings: list[Finding]
 ) -> Summary | None:
     try:
-        return _parse_summary(source, start, footer_offset)
+        return _parse_summary(source, start, footer_offset, has_crc=footer.summary_crc != 0)
     except DecodeError as error:
         findings.append(Finding("BAD_SUMMARY", error.what, start))
         return None
 
 
-def _parse_summary(source: Source, start: int, end: int) -> Summary:
+def _parse_summary(source: Source, start: int, end: int, *, has_crc: bool) -> Summary:
     schemas, channels, offsets = [], [], []
     statistics = None
     at = start
@@ -125,4 +127,4 @@ def _parse_summary(source: Source, start: int, end: int) -> Summary:
         at = head.end
     offsets.append(start - rec.HEAD_BYTES - 4)
     inside = sorted({offset for offset in offsets if len(rec.MAGIC) <= offset < start})
-    return Summary(schemas, channels, statistics, inside, end)
+    return Summary(schemas, channels, statistics, inside, end, has_crc)

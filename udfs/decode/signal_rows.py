@@ -196,11 +196,12 @@ class RowMaker:
         self, schema: pa.Schema, own: dict[str, pa.Array], *, rows: int, channel: Channel
     ) -> pa.RecordBatch:
         """All columns in the order of the table; what there is no value for is null."""
-        batch = self._template(schema, rows, channel).slice(0, rows)
-        for name, column in own.items():
-            place = schema.get_field_index(name)
-            batch = batch.set_column(place, schema.field(place), column)
-        return batch
+        shared = self._template(schema, rows, channel)
+        arrays = [
+            own[name] if name in own else shared.column(at).slice(0, rows)
+            for at, name in enumerate(schema.names)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _template(self, schema: pa.Schema, rows: int, channel: Channel) -> pa.RecordBatch:
         """As many rows, or more, of what all rows of a channel share; the rest is null."""

@@ -123,13 +123,28 @@ def test_bounds_grow_with_the_input():
     assert Bounds.for_input(0).cpu_seconds == 60
 
 
-def test_child_spares_itself_pandas():
-    """Arrow at work in a child does not import pandas, which would cost every task a second."""
-    code = (
-        "import sys, pyarrow as pa; from spark_jobs.guard import Bounds, guarded;"
-        "work = lambda: bytes([pa.array([1, 2]).to_pylist() == [1, 2],"
-        " 'pandas' in sys.modules]);"
-        "assert guarded(work, bounds=Bounds()) == bytes([1, 0])"
-    )
+def test_child_imports_nothing_large(samples):
+    """Decode in a child finds all that it needs imported: pandas alone takes a second a task."""
+    uri = str(samples / "mcap/rosbags-rs_all_msgs/test_bag_mcap.mcap")
+    code = f"""
+import sys
+from spark_jobs.guard import Bounds, guarded
+from spark_jobs.readers import import_readers
+from tests.unit.udfs.decode.recordings import CONTEXT
+from udfs.decode.recording import index_recording, iter_table_groups
+from udfs.decode.source import open_source
+
+def work():
+    before = set(sys.modules)
+    with open_source({uri!r}) as source:
+        found = index_recording(source)
+        assert sum(len(group.tables) for group in iter_table_groups(source, found, context=CONTEXT))
+    return " ".join(sys.modules.keys() - before).encode()
+
+import_readers([{uri!r}])
+assert "pandas" not in sys.modules
+found = guarded(work, bounds=Bounds()).decode().split()
+assert not [name for name in found if name.startswith(("pandas", "numpy"))], found
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

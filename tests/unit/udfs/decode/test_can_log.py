@@ -14,7 +14,7 @@ import pytest
 
 from contracts.errors import PlatformError, ResourceLimitError
 from tests.unit.udfs.decode.can_logs import CONTEXT, SUFFIXES, decoded, messages, written
-from udfs.decode import can_log, can_log_blf, can_log_part
+from udfs.decode import can_log, can_log_blf, can_log_blf_objects, can_log_part
 from udfs.decode.recording import index_recording, iter_table_groups
 from udfs.decode.sniff import sniff
 from udfs.decode.source import BytesSource
@@ -94,7 +94,7 @@ def test_units_decode_on_their_own(tmp_path, form, monkeypatch):
     """A log cut into many units gives the same rows, each unit read without the others."""
     data = written(tmp_path, form, messages(3000, form=form))
     whole = decoded(data)
-    for module in (can_log, can_log_blf, can_log_part):
+    for module in (can_log, can_log_blf_objects, can_log_part):
         monkeypatch.setattr(module, "UNIT_BYTES", 4096)
     monkeypatch.setattr(can.BLFWriter, "max_container_size", 1000)
     data = written(tmp_path, form, messages(3000, form=form))
@@ -352,7 +352,7 @@ def test_no_log_claims_a_checksum(tmp_path):
 def test_blf_bomb():
     """A container that declares far more than it holds is refused before it is inflated."""
     body = zlib.compress(bytes(64 << 20), 9)
-    container = can_log_blf._CONTAINER.pack(b"LOBJ", 16, 1, 32 + len(body), 10, 2, 64 << 20)
+    container = can_log_blf_objects.CONTAINER.pack(b"LOBJ", 16, 1, 32 + len(body), 10, 2, 64 << 20)
     header = can_log_blf._FILE_HEADER.pack(b"LOGG", 144, *[0] * 8, 0, 0, 0, 0, *[0] * 16)
     with pytest.raises(ResourceLimitError):
         decoded(header.ljust(144, b"\0") + container + body)

@@ -738,6 +738,42 @@ def test_messages_outside_of_chunks_have_no_checksum_of_theirs():
     assert account_of(file_of(chunk_record(DEFINED + numbered(4)))).index.integrity == "CRC"
 
 
+def test_definitions_outside_of_chunks_have_no_checksum_of_theirs():
+    """A definition that no checksum covers may have changed what messages mean: NONE.
+
+    A summary with a checksum that repeats it covers it.
+    """
+    data = file_of(DEFINED, chunk_record(numbered(4)))
+    assert (account_of(data).index.integrity, account_of(data).codes) == ("NONE", set())
+    start = data.rindex(record(15, bytes(4))) + 13
+    ends = record(2, struct.pack("<QQ", start, 0) + bytes(4))[:-4]
+    ends += struct.pack("<I", zlib.crc32(DEFINED + ends))
+    data = data[:start] + DEFINED + ends + MAGIC
+    assert (account_of(data).index.integrity, account_of(data).codes) == ("CRC", set())
+
+
+def test_definitions_of_a_summary_without_checksum_alone_are_told():
+    """Damage takes the chunk that defines, and the checksum of the summary: its word is all.
+
+    It is taken, as of files that never had the checksum (0: not available), and said to be
+    unchecked. Where chunks have the definitions, nothing is said of a summary without one.
+    """
+    good = mcap_bytes()
+    footer = good.rindex(MAGIC) - 4
+    unchecked = changed(good, footer, bytes(4))
+    assert account_of(unchecked).numbers == list(range(1000))
+    assert (account_of(unchecked).index.integrity, account_of(unchecked).codes) == ("CRC", set())
+    chunk = index_recording(BytesSource(good)).units[0]
+    at = chunk.offset + 100
+    rest = account_of(changed(good, at, bytes(64)))
+    assert rest.index.integrity == "CRC"
+    assert "UNCHECKED_DEFINITION" not in rest.codes
+    damaged = account_of(changed(unchecked, at, bytes(64)))
+    assert damaged.rows == rest.rows
+    assert damaged.index.integrity == "NONE"
+    assert damaged.codes == rest.codes | {"UNCHECKED_DEFINITION"}
+
+
 def test_an_index_that_claims_too_few_is_told_with_the_rows():
     """Without checksums, messages beyond those that a chunk's index claims are kept, and said."""
     index = record(7, struct.pack("<H", 1) + text(struct.pack("<QQ", 1004, 0)))

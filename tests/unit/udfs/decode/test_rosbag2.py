@@ -321,6 +321,24 @@ def test_a_zeroed_page_costs_only_its_rows(make_db3):
     assert (finding.code, finding.lost_messages) == ("DB_MALFORMED", found.lost)
 
 
+def test_a_row_that_claims_four_gigabytes_costs_only_the_rows_around_it(make_db3):
+    """Fault 33: SQLite calls a length that no memory holds a lack of memory; it is damage."""
+    path = make_db3([text_message(i) + bytes(900) for i in range(40)])
+    data = bytearray(path.read_bytes())
+    head = data.index(bytes([11, 6, 0, 9, 4]))  # rowid, then the kinds of the row's columns
+    data[head - 1 : head + 4] = b"\x8f\xff\xff\xff\x7f"  # the length in front of it
+    path.write_bytes(data)
+    with (
+        contextlib.closing(sqlite3.connect(path)) as db,
+        pytest.raises((MemoryError, sqlite3.Error)),
+    ):
+        db.execute("SELECT length(data) FROM messages ORDER BY rowid").fetchall()
+    found = account(path)
+    assert {finding.code for finding in found.index.findings} == {"DB_MALFORMED"}
+    assert len(found.rows) + found.lost == 40
+    assert 0 < found.lost < 5
+
+
 @pytest.mark.parametrize(("start", "code"), [(0, "BAD_MAGIC"), (16, "NOT_A_DATABASE")])
 def test_a_zeroed_head_is_refused(make_db3, start, code):
     """Fault 33: a file that SQLite can't open is refused with a reason."""

@@ -13,6 +13,7 @@ from udfs.decode.context import DecodeContext
 from udfs.decode.signal_rows import RowMaker, SignalPart
 from udfs.encodings.can import CanFrames, decode_frames
 from udfs.encodings.dbc import parse_dbc
+from udfs.encodings.samples import Samples, always, no_text
 
 DEFINITION = b"""VERSION ""
 NS_ :
@@ -92,3 +93,25 @@ def test_messages_give_the_rows_that_their_signals_give(rows):
     assert found.equals(sorted_rows(RowMaker(context).signal_batches(parts, channel=CHANNEL)))
     assert found.num_rows == sum(len(part.log_time_ns) for part in parts)
     assert set(found["signal"].to_pylist()) == {part.name for part in parts}
+
+
+@pytest.mark.parametrize("repeats", [1, 100])
+def test_numbers_that_are_none_are_kept_to_the_bit(repeats):
+    """Fault 35: NaN, infinities, denormals and both zeros are values, and never null or 0.
+
+    Of few samples and of many: the rows of both are made in ways of their own. An invalid sample
+    is null, whatever its bits are.
+    """
+    odd = np.array([np.nan, -np.nan, np.inf, -np.inf, 5e-324, -2e-310, 0.0, -0.0, 1e308])
+    value = np.tile(odd, repeats * 3)
+    times = np.arange(len(value), dtype=np.int64)
+    valid = times % 2 == 0
+    maker = RowMaker(DecodeContext("0" * 64, date(2026, 1, 1)))
+    for is_value in (always(len(value)), valid):
+        samples = Samples(value, is_value, no_text(len(value)), (), None)
+        part = SignalPart("odd", "group", "", "", times, times, samples)
+        found = pa.Table.from_batches(maker.signal_batches([part], channel=CHANNEL))
+        column = found.column("value").combine_chunks()
+        assert column.is_valid().to_pylist() == is_value.tolist()
+        kept = column.drop_null().to_numpy().view(np.uint64)
+        assert kept.tolist() == value[is_value].view(np.uint64).tolist()
