@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
@@ -98,7 +99,141 @@ def test_pointers_lead_to_the_image(spark, fleet, frames):
     assert [jpeg_size(image) for image in images] == [(320, 192)] * 5
 
 
-def test_a_second_run_commits_nothing(run_job, frames_report, frames):
-    """The same clocks and rules: no second commit."""
-    again = run_job("silver_frames")
+def test_a_second_run_commits_nothing(fleet, frames_report):
+    """The same clocks and rules: no second commit, and no question to Spark."""
+    from spark_jobs import silver_frames
+
+    again = silver_frames.run(None, fleet.settings, drive_ids=fleet.drive_ids)
     assert (again.committed, again.version) == (False, frames_report.version)
+    assert again.drives == ()
+
+
+def test_slices_of_seconds_show_no_seam(spark, fleet, frames):
+    """Drives cut into tasks of 3 s, of which the channels are looked at first, give the same."""
+    from spark_jobs.frame_plan import DriveWork, plan_frames
+    from spark_jobs.silver_files import silver_tables
+    from spark_jobs.silver_frames import frames_from
+    from spark_jobs.tables import read_arrow
+    from udfs.sync.rules import SyncRules
+
+    settings, rules = fleet.settings, SyncRules()
+    mine = fleet.drive_ids[0]
+    clocks = read_arrow(settings, "silver.clocks", filters=[("drive_id", "=", mine)]).to_pylist()
+    drives = [DriveWork(mine, clocks)]
+    tables = silver_tables(settings, {row["recording_id"] for row in clocks}, rules=rules)
+    plan = plan_frames(spark, settings, drives, tables, rules=rules, slice_ns=3_000_000_000)
+    assert len(plan.tasks) > 4
+    found = frames_from(spark, settings, plan, drives, tables, rules=rules).toArrow()
+    whole = frames.filter(pc.equal(frames["drive_id"], mine))
+    assert rows_by_time(found.cast(whole.schema)) == rows_by_time(whole)
+
+
+@pytest.fixture(scope="module")
+def late(fleet, frames):
+    """`late("silver.odometry", …)`: add rows of a drive that is one of the fleet's but for its ids.
+
+    Gives the drive's id; its last second of poses comes in a recording of its own, and late.
+    """
+    from deltalake import write_deltalake
+
+    from spark_jobs.delta import open_table
+    from spark_jobs.tables import read_arrow, table_exists
+    from udfs.sync.rules import SyncRules
+
+    settings, original = fleet.settings, fleet.drive_ids[0]
+    [*bronze] = read_arrow(
+        settings, "bronze.recordings", filters=[("drive_id", "=", original)]
+    ).to_pylist()
+    ids = {row["recording_id"]: f"f0{row['recording_id'][2:]}" for row in bronze}
+    poses = read_arrow(settings, "silver.odometry", filters=[("recording_id", "in", list(ids))])
+    [recording] = pc.unique(poses["recording_id"]).to_pylist()
+    cut_ns = pc.max(poses["log_time_ns"]).as_py() - 1_000_000_000
+
+    def add(name, rows):
+        where = open_table(settings, name)
+        schema = pa.schema(where.schema().to_arrow())
+        write_deltalake(where, pa.table(rows.select(schema.names)).cast(schema), mode="append")
+
+    def rows_with(rows, recording_id, **changes):
+        for column, value in {"recording_id": recording_id, **changes}.items():
+            at = rows.schema.get_field_index(column)
+            rows = rows.set_column(
+                at, rows.schema.field(at), pa.array([value] * len(rows), rows.schema.field(at).type)
+            )
+        return rows
+
+    def copy(name, old, new, condition=None, **changes):
+        rows = read_arrow(settings, name, filters=[("recording_id", "=", old)])
+        rows = rows if condition is None else rows.filter(condition)
+        add(name, rows_with(rows, new, **changes))
+
+    drive = f"late-{original}"
+    before, after = pc.field("log_time_ns") <= cut_ns, pc.field("log_time_ns") > cut_ns
+    for old, new in ids.items():
+        for table in sorted(SyncRules().tables):
+            if table_exists(settings, f"silver.{table}"):
+                copy(f"silver.{table}", old, new, before if table == "odometry" else None)
+        for name in ("bronze.recordings", "silver.clocks"):
+            copy(name, old, new, drive_id=drive)
+
+    def arrive():
+        new = f"f1{recording[2:]}"
+        copy("silver.odometry", recording, new, after)
+        copy(
+            "bronze.recordings",
+            recording,
+            new,
+            drive_id=drive,
+            start_ns=cut_ns,
+            end_ns=cut_ns + 1_000_000_000,
+        )
+        copy("silver.clocks", recording, new, drive_id=drive)
+
+    return drive, arrive
+
+
+def test_late_data_and_new_rules(spark, fleet, late):
+    """Late data remakes the frames that it may change, new rules all; old ones stay readable."""
+    import attrs
+
+    from spark_jobs import silver_frames
+    from spark_jobs.tables import read_arrow
+    from udfs.sync.rules import SyncRules
+
+    settings, (drive, arrive) = fleet.settings, late
+
+    def synchronise(rules=None):
+        report = silver_frames.run(spark, settings, drive_ids=[drive], rules=rules)
+        assert report.drives == (drive,)
+        return stored(report.version), report
+
+    def stored(version=None):
+        filters = [("drive_id", "=", drive)]
+        return rows_by_time(read_arrow(settings, "silver.frames", filters=filters, version=version))
+
+    first, _ = synchronise()
+    assert first[-1]["pose_state"] != "ok"
+    arrive()
+    second, report = synchronise()
+    assert second[-1]["pose_state"] == "ok"
+    kept = [row for row in second if row["sync_version"] == first[0]["sync_version"]]
+    assert 0 < len(kept) < len(first) == len(second)
+    assert kept == first[: len(kept)]
+    assert report.rows == len(second) - len(kept)
+    rules = SyncRules()
+    narrow = attrs.evolve(
+        rules, quantity_align=attrs.evolve(rules.quantity_align, max_gap_ns=1_000)
+    )
+    third, _ = synchronise(narrow)
+    assert {row["sync_version"] for row in third}.isdisjoint(row["sync_version"] for row in second)
+    assert {row["speed_state"] for row in second} != {row["speed_state"] for row in third}
+    versions = read_arrow(settings, "silver.frame_versions", filters=[("drive_id", "=", drive)])
+    history = sorted(versions.to_pylist(), key=lambda row: row["created_ns"])
+    assert [stored(row["frames_version"]) for row in history] == [first, second, third]
+    assert [row["from_ns"] is None for row in history] == [True, False, True]
+    assert history[0]["rules_version"] == history[1]["rules_version"] != history[2]["rules_version"]
+
+
+def rows_by_time(frames):
+    """Rows of frames in the order of camera and time."""
+    return sorted(frames.to_pylist(), key=lambda row: (row["camera_topic"], row["t_ns"]))
