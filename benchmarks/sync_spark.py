@@ -301,6 +301,7 @@ def joined_by_pandas(rows: Any) -> Any:
     images = rows[rows["stream"] == "images"]
     instants = images[["t_ns"]]
     t_ns = instants["t_ns"].to_numpy()
+    first = t_ns[0]  # what has no partner makes floats of times, which hold so many ns no more
     found = {
         "drive_id": images["drive_id"].to_numpy(),
         "t_ns": t_ns,
@@ -309,11 +310,13 @@ def joined_by_pandas(rows: Any) -> Any:
     for stream in ("lidar", *LINEAR):
         names = ("lidar_data_offset",) if stream == "lidar" else LINEAR[stream][0]
         values = [f"v{i}" for i in range(len(names))]
-        right = rows[rows["stream"] == stream][["t_ns", *values]].assign(s_ns=lambda r: r["t_ns"])
+        right = rows[rows["stream"] == stream][["t_ns", *values]].assign(
+            s_ns=lambda r: r["t_ns"] - first
+        )
         before = pd.merge_asof(instants, right, on="t_ns", direction="backward")
         after = pd.merge_asof(instants, right, on="t_ns", direction="forward")
-        past = t_ns - before["s_ns"].to_numpy()
-        ahead = after["s_ns"].to_numpy() - t_ns
+        past = t_ns - first - before["s_ns"].to_numpy()
+        ahead = after["s_ns"].to_numpy() - (t_ns - first)
         for name, value in zip(names, values, strict=True):
             low, high = before[value].to_numpy(), after[value].to_numpy()
             if stream == "lidar":

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
+import attrs
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+
+from contracts.tables import TABLES, table_uri
+from udfs.sync.rules import SyncRules
 
 pytestmark = pytest.mark.spark
 
@@ -114,7 +120,6 @@ def test_slices_of_seconds_show_no_seam(spark, fleet, frames):
     from spark_jobs.silver_files import silver_tables
     from spark_jobs.silver_frames import frames_from
     from spark_jobs.tables import read_arrow
-    from udfs.sync.rules import SyncRules
 
     settings, rules = fleet.settings, SyncRules()
     mine = fleet.drive_ids[0]
@@ -128,110 +133,84 @@ def test_slices_of_seconds_show_no_seam(spark, fleet, frames):
     assert rows_by_time(found.cast(whole.schema)) == rows_by_time(whole)
 
 
-@pytest.fixture(scope="module")
-def late(fleet, frames):
-    """`late("silver.odometry", …)`: add rows of a drive that is one of the fleet's but for its ids.
-
-    Gives the drive's id; its last second of poses comes in a recording of its own, and late.
-    """
+def add_recording(settings, name, **streams):
+    """Add a recording of the drive `late` to the tables: streams by table, seconds on its clock."""
     from deltalake import write_deltalake
 
-    from spark_jobs.delta import open_table
-    from spark_jobs.tables import read_arrow, table_exists
-    from udfs.sync.rules import SyncRules
+    from spark_jobs.tables import create_table
 
-    settings, original = fleet.settings, fleet.drive_ids[0]
-    [*bronze] = read_arrow(
-        settings, "bronze.recordings", filters=[("drive_id", "=", original)]
-    ).to_pylist()
-    ids = {row["recording_id"]: f"f0{row['recording_id'][2:]}" for row in bronze}
-    poses = read_arrow(settings, "silver.odometry", filters=[("recording_id", "in", list(ids))])
-    [recording] = pc.unique(poses["recording_id"]).to_pylist()
-    cut_ns = pc.max(poses["log_time_ns"]).as_py() - 1_000_000_000
-
-    def add(name, rows):
-        where = open_table(settings, name)
-        schema = pa.schema(where.schema().to_arrow())
-        write_deltalake(where, pa.table(rows.select(schema.names)).cast(schema), mode="append")
-
-    def rows_with(rows, recording_id, **changes):
-        for column, value in {"recording_id": recording_id, **changes}.items():
-            at = rows.schema.get_field_index(column)
-            rows = rows.set_column(
-                at, rows.schema.field(at), pa.array([value] * len(rows), rows.schema.field(at).type)
-            )
-        return rows
-
-    def copy(name, old, new, condition=None, **changes):
-        rows = read_arrow(settings, name, filters=[("recording_id", "=", old)])
-        rows = rows if condition is None else rows.filter(condition)
-        add(name, rows_with(rows, new, **changes))
-
-    drive = f"late-{original}"
-    before, after = pc.field("log_time_ns") <= cut_ns, pc.field("log_time_ns") > cut_ns
-    for old, new in ids.items():
-        for table in sorted(SyncRules().tables):
-            if table_exists(settings, f"silver.{table}"):
-                copy(f"silver.{table}", old, new, before if table == "odometry" else None)
-        for name in ("bronze.recordings", "silver.clocks"):
-            copy(name, old, new, drive_id=drive)
-
-    def arrive():
-        new = f"f1{recording[2:]}"
-        copy("silver.odometry", recording, new, after)
-        copy(
-            "bronze.recordings",
-            recording,
-            new,
-            drive_id=drive,
-            start_ns=cut_ns,
-            end_ns=cut_ns + 1_000_000_000,
-        )
-        copy("silver.clocks", recording, new, drive_id=drive)
-
-    return drive, arrive
+    start, second = 1_790_000_000_000_000_000, 1_000_000_000
+    own = {"recording_id": name, "drive_id": "late", "recorder": "adas", "topic": "/one"}
+    t_ns = {table: start + np.rint(t_s * second).astype(np.int64) for table, t_s in streams.items()}
+    span = [min(map(np.min, t_ns.values())), max(map(np.max, t_ns.values()))]
+    clock = {"reference": "utc", "method": "gnss_time", "anchor_ns": start, "offset_ns": 0}
+    clock |= {"drift_ppb": 0.0, "uncertainty_ns": 1000, "drift_uncertainty_ppb": 1.0, "samples": 9}
+    rows = {
+        "bronze.recordings": {**own, "start_ns": span[:1], "end_ns": span[1:]},
+        "silver.clocks": {**own, **clock, "valid_from_ns": span[:1], "valid_to_ns": span[1:]},
+        **{
+            f"silver.{table}": {
+                **own, "log_time_ns": one, "sensor_time_ns": one, "orientation_w": 1.0,
+                "position_x_m": np.arange(len(one)) / 50, "position_y_m": 0.0,
+                "data_offset": np.arange(len(one)),
+                **{f"orientation_{axis}": 0.0 for axis in "xyz"},
+            }
+            for table, one in t_ns.items()
+        },
+    }  # fmt: skip
+    for table, values in rows.items():
+        contract = TABLES[table]
+        create_table(settings, contract)
+        count = max(np.size(one) for one in values.values())
+        known = {**values, "ingest_date": dt.date(2026, 11, 20)}
+        columns = [
+            pa.array(np.broadcast_to(known[field.name], count).tolist(), field.type)
+            if field.name in known
+            else pa.nulls(count, field.type)
+            for field in contract.schema
+        ]
+        place = table_uri(settings.lake_uri, table)
+        write_deltalake(place, pa.table(columns, schema=contract.schema), mode="append")
 
 
-def test_late_data_and_new_rules(spark, fleet, late):
+def test_late_data_and_new_rules(spark, settings):
     """Late data remakes the frames that it may change, new rules all; old ones stay readable."""
-    import attrs
-
     from spark_jobs import silver_frames
     from spark_jobs.tables import read_arrow
-    from udfs.sync.rules import SyncRules
-
-    settings, (drive, arrive) = fleet.settings, late
-
-    def synchronise(rules=None):
-        report = silver_frames.run(spark, settings, drive_ids=[drive], rules=rules)
-        assert report.drives == (drive,)
-        return stored(report.version), report
 
     def stored(version=None):
-        filters = [("drive_id", "=", drive)]
+        filters = [("drive_id", "=", "late")]
         return rows_by_time(read_arrow(settings, "silver.frames", filters=filters, version=version))
 
+    def synchronise(**options):
+        report = silver_frames.run(spark, settings, drive_ids=["late"], **options)
+        assert report.drives == ("late",)
+        return stored(report.version), report
+
+    camera, pose = np.arange(0.005, 20, 0.1), np.arange(0.0, 20, 0.02)
+    add_recording(settings, "first", images=camera, odometry=pose[:-100])
     first, _ = synchronise()
-    assert first[-1]["pose_state"] != "ok"
-    arrive()
+    assert [row["pose_state"] for row in first].count("ok") == 181
+    add_recording(settings, "late", odometry=pose[-100:])
     second, report = synchronise()
-    assert second[-1]["pose_state"] == "ok"
+    assert {row["pose_state"] for row in second} == {"ok"}
     kept = [row for row in second if row["sync_version"] == first[0]["sync_version"]]
     assert 0 < len(kept) < len(first) == len(second)
     assert kept == first[: len(kept)]
     assert report.rows == len(second) - len(kept)
-    rules = SyncRules()
-    narrow = attrs.evolve(
-        rules, quantity_align=attrs.evolve(rules.quantity_align, max_gap_ns=1_000)
-    )
-    third, _ = synchronise(narrow)
+    align = SyncRules().align
+    narrow = {**align, "pose": attrs.evolve(align["pose"], max_gap_ns=1_000, max_error_ns=1_000)}
+    third, _ = synchronise(rules=attrs.evolve(SyncRules(), align=narrow))
+    assert "gap" in {row["pose_state"] for row in third}
     assert {row["sync_version"] for row in third}.isdisjoint(row["sync_version"] for row in second)
-    assert {row["speed_state"] for row in second} != {row["speed_state"] for row in third}
-    versions = read_arrow(settings, "silver.frame_versions", filters=[("drive_id", "=", drive)])
-    history = sorted(versions.to_pylist(), key=lambda row: row["created_ns"])
+    versions = read_arrow(
+        settings, "silver.frame_versions", filters=[("drive_id", "=", "late")]
+    ).to_pylist()
+    history = sorted(versions, key=lambda row: row["created_ns"])
     assert [stored(row["frames_version"]) for row in history] == [first, second, third]
     assert [row["from_ns"] is None for row in history] == [True, False, True]
-    assert history[0]["rules_version"] == history[1]["rules_version"] != history[2]["rules_version"]
+    rules = [row["rules_version"] for row in history]
+    assert rules[0] == rules[1] != rules[2]
 
 
 def rows_by_time(frames):
