@@ -161,7 +161,7 @@ def all_checks() -> list[dg.AssetChecksDefinition]:
     groups = {
         "ingest": INGESTED,
         "clocks": ("silver.clocks",),
-        "frames": ("silver.frames",),
+        "frames": ("silver.frames", "silver.frame_versions"),
         "scenarios": ("gold.scenarios",),
         "labels": ("gold.labels",),
         "dataset": ("gold.datasets", "gold.dataset_samples"),

@@ -1,6 +1,7 @@
 """Silver above the messages: clocks and synchronised frames, drive by drive."""
 
 import datetime as dt
+from collections.abc import Iterator
 
 import dagster as dg
 
@@ -49,14 +50,17 @@ def clocks(
 
 @dg.multi_asset(
     name="frames",
-    specs=[table_spec("silver.frames", group="sync", deps=["silver.clocks", *_STREAMS])],
+    specs=[
+        table_spec(name, group="sync", deps=["silver.clocks", *_STREAMS])
+        for name in ("silver.frames", "silver.frame_versions")
+    ],
     partitions_def=ingest_days,
     retry_policy=RETRIES,
     pool=SPARK_POOL,
 )
 def frames(
     context: dg.AssetExecutionContext, deployment: Deployment, spark: Spark
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None]]:
     """Bring every sensor to the instants of the camera, for the drives of the day."""
     from quality.plots import plot_sync_errors, plot_timeline
     from spark_jobs import silver_frames
@@ -69,7 +73,8 @@ def frames(
     errors = picture(plot_sync_errors(rows), title="Sync error by stream")
     timeline = picture(plot_timeline(rows), title="Streams of the drives with most gaps")
     more = {**job_metadata(report), "frames/sync_errors": errors, "frames/timeline": timeline}
-    return table_result(settings, report.table, day=day, more=more)
+    yield table_result(settings, report.table, day=day, more=more)
+    yield table_result(settings, silver_frames.VERSIONS, day=day)
 
 
 def _drives_of(settings: Settings, day: dt.date) -> list[str]:

@@ -480,6 +480,21 @@ _REST: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...],
         ("drive_id", "camera_topic", "t_ns"),
         "team:synchronisation",
     ),
+    "silver.frame_versions": (
+        "a synchronisation of a drive: what its frames were made of, and which version holds them",
+        {
+            "drive_id": (_STR, "Drive"),
+            "sync_version": (_STR, "Hash of the rules and clocks; of a drive the latest counts"),
+            "rules_version": (_STR, "Hash of the rules and the algorithm alone"),
+            "frames_version": (_I64, "Delta version of silver.frames that holds these frames"),
+            "clocks_version": (_I64, "Delta version of silver.clocks that they hold to"),
+            "from_ns": (_I64, "First instant made anew for late data, inclusive; null for all"),
+            "to_ns": (_I64, "Last instant made anew for late data, exclusive; null for all"),
+            "created_ns": (_I64, "When, UTC"),
+        },
+        ("drive_id", "created_ns"),
+        "team:synchronisation",
+    ),
     "gold.scenarios": (
         "a labelled situation in a clip",
         {
@@ -588,6 +603,11 @@ _REST: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...],
 }
 
 
+_ALSO_REQUIRED = {
+    "silver.frame_versions": ("sync_version", "rules_version", "frames_version", "clocks_version")
+}
+
+
 def _silver_kind(kind: str) -> TableContract:
     text, columns = _SILVER_KINDS[kind]
     return TableContract(
@@ -621,7 +641,7 @@ def _tables() -> dict[str, TableContract]:
                 description=f"One row is {text}.",
                 schema=_schema({**columns, **(_INGEST_DATE if in_silver else {})}),
                 keys=keys,
-                required=keys,
+                required=(*keys, *_ALSO_REQUIRED.get(name, ())),
                 owner=owner,
                 partition_by=("ingest_date",) if in_silver else (),
             )

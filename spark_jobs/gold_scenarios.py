@@ -57,7 +57,7 @@ def run(
     ensure_table(spark, settings, TABLES[TABLE])
     before = table_version(settings, TABLE)
     worked: list[str] = []
-    for batch in in_batches(_drives(spark, settings, drive_ids=drive_ids)):
+    for batch in in_batches(_drives(settings, drive_ids=drive_ids)):
         found = scenarios_from(spark, drive_ids=batch, rules=rules)
         changed = _changed(settings, found, drive_ids=batch)
         if not changed:
@@ -147,15 +147,12 @@ def _on_utc(rows: DataFrame, clocks: DataFrame) -> DataFrame:
     )
 
 
-def _drives(
-    spark: SparkSession, settings: Settings, *, drive_ids: Sequence[str] | None
-) -> list[str]:
+def _drives(settings: Settings, *, drive_ids: Sequence[str] | None) -> list[str]:
     if not table_exists(settings, FRAMES):
         return []
-    frames = read(spark, FRAMES).select("drive_id").distinct()
-    if drive_ids is not None:
-        frames = frames.where(is_one_of("drive_id", drive_ids))
-    return sorted(row.drive_id for row in frames.collect())
+    filters = None if drive_ids is None else [("drive_id", "in", list(drive_ids))]
+    frames = read_arrow(settings, FRAMES, columns=["drive_id"], filters=filters)
+    return sorted(pc.unique(frames["drive_id"]).to_pylist())
 
 
 def _changed(settings: Settings, found: pa.Table, *, drive_ids: Sequence[str]) -> list[str]:

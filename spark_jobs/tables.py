@@ -28,6 +28,9 @@ from spark_jobs.evolution import change_of, differences
 from spark_jobs.parts import statistics_columns
 from spark_jobs.storage import filesystem_of, is_local, spark_location
 
+VERSIONS_KEPT = frozenset({"silver.clocks", "silver.frames"})
+"""Tables whose old versions others name: the log does not forget them, nor a VACUUM by itself."""
+_RETENTION = ("delta.logRetentionDuration", "delta.deletedFileRetentionDuration")
 _INSERT_ATTEMPTS = 20
 _REPLACE_ATTEMPTS = 20
 
@@ -103,6 +106,13 @@ def _create(settings: Settings, contract: TableContract) -> None:
         filesystem, path = filesystem_of(uri)
         filesystem.create_dir(path, recursive=True)
     statistics = statistics_columns(contract.schema)
+    configuration: dict[str, str | None] = (
+        {"delta.dataSkippingStatsColumns": ",".join(statistics)}
+        if statistics
+        else {"delta.dataSkippingNumIndexedCols": "0"}
+    )
+    if contract.name in VERSIONS_KEPT:
+        configuration |= dict.fromkeys(_RETENTION, "interval 3650 days")
     try:
         DeltaTable.create(
             uri,
@@ -111,9 +121,7 @@ def _create(settings: Settings, contract: TableContract) -> None:
             partition_by=list(contract.partition_by),
             name=contract.table,
             description=contract.description,
-            configuration={"delta.dataSkippingStatsColumns": ",".join(statistics)}
-            if statistics
-            else {"delta.dataSkippingNumIndexedCols": "0"},
+            configuration=configuration,
             storage_options=dict(settings.storage_options) or None,
         )
     except DeltaError:

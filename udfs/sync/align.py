@@ -11,9 +11,9 @@ import numpy.typing as npt
 from contracts.recording import Int64Array
 from udfs.sync.interpolation import FloatArray, interpolate_linear
 from udfs.sync.limits import NO_LIMIT, Limits
-from udfs.sync.pairing import pair_samples, use_once
+from udfs.sync.pairing import Paired, pair_samples, use_once
 from udfs.sync.rules import AlignRule
-from udfs.sync.states import CODES, GAP, MISSING, NO_CLOCK, OK, words_of
+from udfs.sync.states import CODES, GAP, MISSING, NO_CLOCK, OK, STALE, words_of
 
 StateArray = npt.NDArray[np.str_]
 
@@ -44,11 +44,11 @@ class Aligned:
     """A stream at M instants. Values are NaN unless the state is `ok`.
 
     Attributes:
-        index: (M,) int64 of the nearest sample; -1 if the stream is empty.
+        index: (M,) int64 of the nearest sample; -1 if there is none within reach.
         t_ns: (M,) int64, time of the nearest sample; 0 where index is -1.
         sync_error_ns: (M,) int64, t_ns minus the instant; 0 where index is -1.
         state: (M,) ok, gap (no sample close enough around the instant), stale (the nearest sample
-            belongs to another instant, or is too old), missing (no samples at all).
+            belongs to another instant, or is too old), missing (no sample within reach).
         values: (M,) float64 each.
     """
 
@@ -59,7 +59,9 @@ class Aligned:
     values: Mapping[str, FloatArray]
 
 
-def align(reference_t_ns: Int64Array, stream: Stream, *, rule: AlignRule) -> Aligned:
+def align(
+    reference_t_ns: Int64Array, stream: Stream, *, rule: AlignRule, reach_ns: int | None = None
+) -> Aligned:
     """Find what a stream said at each instant.
 
     Nothing is extrapolated: an instant before the first or behind the last sample takes the nearest
@@ -70,6 +72,10 @@ def align(reference_t_ns: Int64Array, stream: Stream, *, rule: AlignRule) -> Ali
         reference_t_ns: (M,) int64 instants, in any order.
         stream: Samples on the same clock.
         rule: How, and how far is too far.
+        reach_ns: At least the rule's limits. A hole in the stream that is wider ends it, and a
+            sample that is farther away does not count in any way: so what is found depends on
+            nothing beyond it, and is the same for any part of the stream that holds it. Without
+            it the stream goes on over its holes.
 
     Returns:
         One row an instant.
@@ -88,10 +94,13 @@ def align(reference_t_ns: Int64Array, stream: Stream, *, rule: AlignRule) -> Ali
             edge_ns=rule.max_error_ns,
         ),
     )
+    ended = np.zeros(len(instants), np.bool_)
+    if reach_ns is not None:
+        ended = _end_at_holes(paired, instants, stream.t_ns, rule=rule, reach_ns=reach_ns)
     if rule.unique:
         use_once(paired, samples=len(stream.t_ns))
     if stream.piece is not None:
-        paired.state[_in_a_jump(instants, stream.t_ns, stream.piece)] = CODES[GAP]
+        paired.state[_in_a_jump(instants, stream.t_ns, stream.piece) & ~ended] = CODES[GAP]
     if is_nearest:
         values = {name: samples[paired.index] for name, samples in stream.values.items()}
     else:
@@ -102,7 +111,33 @@ def align(reference_t_ns: Int64Array, stream: Stream, *, rule: AlignRule) -> Ali
         values = interpolate_linear(columns, paired.left, paired.share, period=rule.period)
     ok = paired.state == CODES[OK]
     values = {name: np.where(ok, value, np.nan) for name, value in values.items()}
+    if reach_ns is not None:
+        _forget(paired, np.abs(paired.distance_ns) > reach_ns)
     return Aligned(paired.index, paired.t_ns, paired.distance_ns, words_of(paired.state), values)
+
+
+def _end_at_holes(
+    paired: Paired, instants: Int64Array, t_ns: Int64Array, *, rule: AlignRule, reach_ns: int
+) -> npt.NDArray[np.bool_]:
+    """Take the two sides of holes beyond reach for ends of the stream; which instants lie there."""
+    after = np.searchsorted(t_ns, instants, side="left")
+    inner = (after > 0) & (after < len(t_ns))
+    behind = t_ns[np.minimum(after, len(t_ns) - 1)]
+    hole = inner & (behind != instants) & (behind - t_ns[np.maximum(after - 1, 0)] > reach_ns)
+    near = np.abs(paired.distance_ns) <= rule.max_error_ns
+    paired.state[hole] = np.where(near[hole], CODES[OK], CODES[STALE])
+    if rule.method == "linear":
+        paired.left[hole] = paired.index[hole]
+        paired.share[hole] = 0.0
+    return np.asarray(hole)
+
+
+def _forget(paired: Paired, far: npt.NDArray[np.bool_]) -> None:
+    """Say of instants that nothing is there."""
+    paired.index[far] = -1
+    paired.t_ns[far] = 0
+    paired.distance_ns[far] = 0
+    paired.state[far] = CODES[MISSING]
 
 
 def _in_a_jump(instants: Int64Array, t_ns: Int64Array, piece: Int64Array) -> npt.NDArray[np.bool_]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Self
 
 import attrs
 import numpy as np
@@ -12,6 +13,64 @@ import pyarrow.compute as pc
 
 from contracts.recording import Int64Array
 from udfs.sync.rules import Quantity, SyncRules
+
+ChannelKey = tuple[str, str, str, str]
+"""Recorder, stream, table and source."""
+_LATENCY_STEP_NS = 100_000
+
+
+@attrs.frozen
+class ChannelFacts:
+    """What of a channel must be known as a whole, however small the part of it at hand is.
+
+    Those of parts add up to those of the whole, in any order.
+
+    Attributes:
+        samples: How many.
+        stamped: Of these, those whose stamp is near the log time.
+        latencies: Stamped samples by log time minus stamp, in steps of 0.1 ms.
+        size_bytes: Payload bytes of all samples, 0 if they have no payload.
+    """
+
+    samples: int
+    stamped: int
+    latencies: Mapping[int, int]
+    size_bytes: int
+
+    def __add__(self, other: Self) -> Self:
+        counts = dict(self.latencies)
+        for step, count in other.latencies.items():
+            counts[step] = counts.get(step, 0) + count
+        return attrs.evolve(
+            self,
+            samples=self.samples + other.samples,
+            stamped=self.stamped + other.stamped,
+            latencies=counts,
+            size_bytes=self.size_bytes + other.size_bytes,
+        )
+
+    @property
+    def is_stamped(self) -> bool:
+        """Whether the sensor is on the recorder's clock, so that its stamps count."""
+        return 2 * self.stamped > self.samples
+
+    @property
+    def latency_ns(self) -> int:
+        """The median of log time minus stamp, to 0.1 ms; 0 without a stamp."""
+        steps = sorted(self.latencies)
+        counts = np.cumsum([self.latencies[step] for step in steps])
+        if not steps:
+            return 0
+        at = int(np.searchsorted(counts, (counts[-1] + 1) // 2))
+        return steps[at] * _LATENCY_STEP_NS
+
+    @property
+    def latency_used_ns(self) -> int | None:
+        """`latency_ns`, where stamps count and some lack; else None."""
+        return self.latency_ns if self.is_stamped and self.stamped < self.samples else None
+
+
+Facts = Mapping[ChannelKey, ChannelFacts]
 
 
 @attrs.frozen(eq=False)
@@ -25,6 +84,7 @@ class ChannelSamples:
         source: Topic, or source and name of the signal.
         t_ns: (N,) int64 recorder's clock, ascending: when it was sensed.
         rows: (N,) int64 rows of the observations.
+        facts: Of the whole channel, where these are samples of a part of it.
     """
 
     recorder: str
@@ -33,10 +93,25 @@ class ChannelSamples:
     source: str
     t_ns: Int64Array
     rows: Int64Array
+    facts: ChannelFacts | None = None
+
+    @property
+    def key(self) -> ChannelKey:
+        """Which channel it is."""
+        return self.recorder, self.stream, self.table, self.source
+
+    @property
+    def size(self) -> int:
+        """Samples of the whole channel."""
+        return self.facts.samples if self.facts else len(self.t_ns)
 
 
 def split_channels(
-    observations: pa.Table, *, recorders: Mapping[str, str], rules: SyncRules
+    observations: pa.Table,
+    *,
+    recorders: Mapping[str, str],
+    rules: SyncRules,
+    facts: Facts | None = None,
 ) -> list[ChannelSamples]:
     """Sort observations into channels.
 
@@ -44,16 +119,97 @@ def split_channels(
         observations: As `OBSERVATIONS`.
         recorders: Recorder by recording_id; recordings that are not named are left out.
         rules: `max_latency_ns`.
+        facts: Of the whole channels, where the observations are a part of them. The stamps are
+            taken as they have it, and a channel without a sample here is there nevertheless.
 
     Returns:
         Channels ordered by recorder, stream, table and source. Recordings of one recorder are
         segments of one channel.
     """
+    channels = []
+    for part in _parts_of(observations, recorders=recorders):
+        known = facts.get(part.key) if facts is not None else None
+        if facts is None or known is None:
+            t_ns = _sensed_ns(part, rules=rules)
+        else:
+            near = part.is_near(rules)
+            held = np.where(near, part.stamp_ns, part.log_ns - known.latency_ns)
+            t_ns = held if known.is_stamped else part.log_ns
+        by_time = np.argsort(t_ns, kind="stable")
+        channels.append(ChannelSamples(*part.key, t_ns[by_time], part.rows[by_time], known))
+    none = np.empty(0, np.int64)
+    found = {each.key for each in channels}
+    for key, known in (facts or {}).items():
+        if key not in found:
+            channels.append(ChannelSamples(*key, none, none, known))
+    return sorted(channels, key=lambda each: each.key)
+
+
+def facts_of(
+    observations: pa.Table, *, recorders: Mapping[str, str], rules: SyncRules
+) -> dict[ChannelKey, ChannelFacts]:
+    """What must be known of whole channels, from a part of their observations or all.
+
+    Args:
+        observations: As `OBSERVATIONS`.
+        recorders: Recorder by recording_id; recordings that are not named are left out.
+        rules: `max_latency_ns`.
+    """
+    found = {}
+    length = observations["data_length"]
+    for part in _parts_of(observations, recorders=recorders):
+        near = part.is_near(rules)
+        late_ns = (part.log_ns - part.stamp_ns)[near]
+        steps, counts = np.unique((late_ns + _LATENCY_STEP_NS // 2) // _LATENCY_STEP_NS,
+                                  return_counts=True)  # fmt: skip
+        found[part.key] = ChannelFacts(
+            samples=len(part.rows),
+            stamped=len(late_ns),
+            latencies=dict(zip(steps.tolist(), counts.tolist(), strict=True)),
+            size_bytes=pc.sum(length.take(pa.array(part.rows))).as_py() or 0,
+        )
+    return found
+
+
+def added(parts: Iterable[Facts]) -> dict[ChannelKey, ChannelFacts]:
+    """The facts of channels of which several parts are known."""
+    whole: dict[ChannelKey, ChannelFacts] = {}
+    for part in parts:
+        for key, facts in part.items():
+            whole[key] = whole[key] + facts if key in whole else facts
+    return whole
+
+
+@attrs.frozen(eq=False)
+class _Part:
+    """The observations of one channel in the order in which they came.
+
+    Attributes:
+        key: The channel.
+        rows: (N,) int64 rows of the observations.
+        log_ns: (N,) int64.
+        stamp_ns: (N,) int64; 0 where there is none.
+        has_stamp: (N,) bool.
+    """
+
+    key: ChannelKey
+    rows: Int64Array
+    log_ns: Int64Array
+    stamp_ns: Int64Array
+    has_stamp: npt.NDArray[np.bool_]
+
+    def is_near(self, rules: SyncRules) -> npt.NDArray[np.bool_]:
+        """(N,) whether a stamp may be on the recorder's clock."""
+        near = np.abs(self.log_ns - self.stamp_ns) <= rules.max_latency_ns
+        return np.asarray(self.has_stamp & near)
+
+
+def _parts_of(observations: pa.Table, *, recorders: Mapping[str, str]) -> Iterator[_Part]:
     known = pa.array(sorted(recorders), pa.string())
     inside = pc.is_in(observations["recording_id"], known)
     row_of = np.flatnonzero(inside.to_numpy())
     if len(row_of) == 0:
-        return []
+        return
     kept = observations.filter(inside)
     names = [recorders[recording] for recording in known.to_pylist()]
     position = pc.index_in(kept["recording_id"], known)
@@ -64,23 +220,16 @@ def split_channels(
     stamp = kept["sensor_time_ns"]
     stamp_ns = pc.fill_null(stamp, 0).to_numpy().astype(np.int64)
     has_stamp = stamp.is_valid().to_numpy()
-    channels = []
     order = np.argsort(codes, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        t_ns = _sensed_ns(log_ns[rows], stamp_ns[rows], has_stamp[rows], rules=rules)
-        by_time = np.argsort(t_ns, kind="stable")
         recorder_name, stream, table, source = keys[codes[rows[0]]]
-        channels.append(
-            ChannelSamples(
-                recorder=recorder_name,
-                stream=stream,
-                table=table,
-                source=source,
-                t_ns=t_ns[by_time],
-                rows=row_of[rows[by_time]],
-            )
+        yield _Part(
+            key=(recorder_name, stream, table, source),
+            rows=row_of[rows],
+            log_ns=log_ns[rows],
+            stamp_ns=stamp_ns[rows],
+            has_stamp=has_stamp[rows],
         )
-    return sorted(channels, key=lambda each: (each.recorder, each.stream, each.table, each.source))
 
 
 def best_channel(
@@ -97,25 +246,23 @@ def best_channel(
     def rank(each: ChannelSamples) -> tuple[int, bool, int]:
         tables: Sequence[str] = quantity.prefer if quantity else ()
         place = tables.index(each.table) if each.table in tables else len(tables)
-        return place, each.recorder != recorder, -len(each.t_ns)
+        return place, each.recorder != recorder, -each.size
 
     return min(channels, key=rank, default=None)
 
 
-def _sensed_ns(
-    log_ns: Int64Array, stamp_ns: Int64Array, has_stamp: npt.NDArray[np.bool_], *, rules: SyncRules
-) -> Int64Array:
+def _sensed_ns(part: _Part, *, rules: SyncRules) -> Int64Array:
     """(N,) int64 when a channel's samples were sensed, on the recorder's clock.
 
     The sensor's stamp counts if the sensor is on the recorder's clock, which shows in most stamps
     lying within `max_latency_ns` of the log times. A single stamp that does not takes the log time
     less the usual latency. Otherwise it is the log time.
     """
-    near = has_stamp & (np.abs(log_ns - stamp_ns) <= rules.max_latency_ns)
+    near = part.is_near(rules)
     if 2 * np.count_nonzero(near) <= len(near):
-        return log_ns
-    latency = int(np.median((log_ns - stamp_ns)[near]))
-    return np.where(near, stamp_ns, log_ns - latency)
+        return part.log_ns
+    latency = int(np.median((part.log_ns - part.stamp_ns)[near]))
+    return np.where(near, part.stamp_ns, part.log_ns - latency)
 
 
 def _group(columns: list[pa.ChunkedArray]) -> tuple[Int64Array, list[tuple[str, ...]]]:

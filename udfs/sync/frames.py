@@ -11,23 +11,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.ids import content_hash
-from contracts.recording import Int64Array
 from contracts.tables import TABLES
 from udfs.sync.align import Aligned, Stream, align, without_clock
-from udfs.sync.channels import ChannelSamples, best_channel, split_channels
+from udfs.sync.channels import (
+    ChannelKey,
+    ChannelSamples,
+    Facts,
+    best_channel,
+    facts_of,
+    split_channels,
+)
 from udfs.sync.drive_clocks import UTC, recorders_of
-from udfs.sync.mapping import NO_PIECE, Placed, place
-from udfs.sync.observations import CAMERA, GNSS, LIDAR, POSE, observations_of
+from udfs.sync.mapping import NO_PIECE
+from udfs.sync.observations import CAMERA, GNSS, LIDAR, OBSERVATIONS, POSE, observations_of
+from udfs.sync.recorder_clocks import RecorderClock, clocks_of
 from udfs.sync.rules import AlignRule, SyncRules
-from udfs.sync.segments import BoolArray, FloatArray, Segment
+from udfs.sync.segments import BoolArray
+from udfs.sync.slices import Span
 from udfs.sync.states import NO_CLOCK, OK
 
 FRAMES = TABLES["silver.frames"].schema
 REFERENCE = "reference"
-_ALGORITHM = 2
+_ALGORITHM = 3
 _QUANTITIES = ("speed_m_s", "yaw_rate_rad_s", "acceleration_m_s2", "steering_angle_rad")
 _POINTER = ("unit_offset", "data_offset", "data_length")
-_CLOCK_COLUMNS = (
+CLOCK_COLUMNS = (
     "recording_id",
     "valid_from_ns",
     "valid_to_ns",
@@ -48,38 +56,18 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
 
 
 @attrs.frozen
-class _Clock:
-    """A recorder's clock: the pieces it ran in, and the clock that they lead to.
+class Choice:
+    """The channel that speaks for a stream.
 
-    Clocks with the same root can be compared. The errors of the pieces are those against the root.
+    Attributes:
+        channel: Which.
+        is_stamped: Whether its stamps count.
+        latency_used_ns: What is taken off the log times that stand in for stamps; None if none do.
     """
 
-    root: str
-    pieces: tuple[Segment, ...]
-    slack_ns: int
-
-    def place(self, t_ns: Int64Array) -> Placed:
-        """Stamps of the recorder on the root."""
-        return place(t_ns, self.pieces, slack_ns=self.slack_ns)
-
-    @property
-    def largest_jump_ns(self) -> float:
-        """The largest difference between two pieces that follow each other."""
-        offsets = np.array([each.offset_ns for each in self.pieces], np.int64)
-        return float(np.max(np.abs(np.diff(offsets)), initial=0))
-
-    def error_at(self, root_ns: Int64Array) -> FloatArray:
-        """(N,) float64 ns, standard error at instants of the root, by the nearest piece."""
-        shifted = [root_ns + each.offset_ns for each in self.pieces]
-        away = [
-            np.maximum(np.maximum(each.start_ns - readings, readings - each.end_ns), 0)
-            for each, readings in zip(self.pieces, shifted, strict=True)
-        ]
-        errors = [
-            each.error_at(readings) for each, readings in zip(self.pieces, shifted, strict=True)
-        ]
-        nearest = np.argmin(away, axis=0)
-        return np.asarray(np.array(errors)[nearest, np.arange(len(root_ns))])
+    channel: ChannelKey
+    is_stamped: bool
+    latency_used_ns: int | None
 
 
 def sync_version(clocks: Iterable[Mapping[str, Any]], *, rules: SyncRules) -> str:
@@ -89,8 +77,13 @@ def sync_version(clocks: Iterable[Mapping[str, Any]], *, rules: SyncRules) -> st
         clocks: Rows of `silver.clocks` of one drive, in any order.
         rules: The rules.
     """
-    rows = sorted([row[name] for name in _CLOCK_COLUMNS] for row in clocks)
-    return content_hash([rows, rules.version, _ALGORITHM])[:16]
+    rows = sorted([row[name] for name in CLOCK_COLUMNS] for row in clocks)
+    return content_hash([rows, rules_version(rules)])[:16]
+
+
+def rules_version(rules: SyncRules) -> str:
+    """Identity of how frames are made: the rules, and the algorithm that goes by them."""
+    return content_hash([rules.version, _ALGORITHM])[:16]
 
 
 def build_frames(
@@ -116,13 +109,27 @@ def build_frames(
     return pa.concat_tables(parts) if parts else FRAMES.empty_table()
 
 
-def frames_of_drive(observations: pa.Table, clocks: pa.Table, *, rules: SyncRules) -> pa.Table:
-    """Synchronise the observations of one drive on its camera images.
+def frames_of_drive(
+    observations: pa.Table,
+    clocks: pa.Table,
+    *,
+    rules: SyncRules,
+    facts: Facts | None = None,
+    span: Span | None = None,
+) -> pa.Table:
+    """Synchronise the observations of one drive, or of a slice of it, on its camera images.
+
+    A slice gives the very frames that the whole drive would: nothing farther than `rules.reach_ns`
+    from a frame matters to it, but for which channel speaks for a stream and how its stamps are to
+    be taken, which the facts say.
 
     Args:
-        observations: As `OBSERVATIONS`; recordings of other drives are passed over.
+        observations: As `OBSERVATIONS`; recordings of other drives are passed over. Of a slice,
+            all that `readings_within` names.
         clocks: Rows of `silver.clocks` of one drive.
         rules: Limits.
+        facts: Of the channels of the whole drive; None where it is all here.
+        span: Instants of the frames wanted, half-open; None for all.
 
     Returns:
         Rows of `silver.frames`, one an image, ordered by camera and time. `clock` is `utc`, or
@@ -132,16 +139,16 @@ def frames_of_drive(observations: pa.Table, clocks: pa.Table, *, rules: SyncRule
     """
     rows = clocks.to_pylist()
     recorders = recorders_of(rows)
-    by_recorder: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_recorder.setdefault(recorders[row["recording_id"]], []).append(row)
-    known = {name: _clock_of(name, rows=by_recorder, rules=rules) for name in by_recorder}
-    channels = split_channels(observations, recorders=recorders, rules=rules)
+    known = clocks_of(rows, rules=rules)
+    observations = observations.combine_chunks()
+    if facts is None:
+        facts = facts_of(observations, recorders=recorders, rules=rules)
+    channels = split_channels(observations, recorders=recorders, rules=rules, facts=facts)
     version = sync_version(rows, rules=rules)
     dates = {row["recording_id"]: row["ingest_date"] for row in rows}
     parts = []
     for camera in channels:
-        if camera.stream != CAMERA:
+        if camera.stream != CAMERA or not len(camera.rows):
             continue
         columns = _frames_of_camera(camera, channels, observations, clocks=known, rules=rules)
         recordings = columns["camera_recording_id"].to_pylist()
@@ -151,8 +158,37 @@ def frames_of_drive(observations: pa.Table, clocks: pa.Table, *, rules: SyncRule
             "sync_version": pa.repeat(version, count),
             "ingest_date": pa.array([dates[each] for each in recordings], pa.date32()),
         }
-        parts.append(pa.table([columns[name] for name in FRAMES.names], schema=FRAMES))
+        part = pa.table([columns[name] for name in FRAMES.names], schema=FRAMES)
+        parts.append(part if span is None else _within(part, span))
     return pa.concat_tables(parts) if parts else FRAMES.empty_table()
+
+
+def chosen_channels(
+    facts: Facts, *, clocks: Mapping[str, RecorderClock], rules: SyncRules
+) -> dict[ChannelKey, Mapping[str, Choice]]:
+    """By camera and stream the channel that speaks for it; a stream without one is not named.
+
+    Args:
+        facts: Of all channels of a drive.
+        clocks: Clock by recorder.
+        rules: Which is to be preferred.
+    """
+    nothing = OBSERVATIONS.empty_table()
+    channels = split_channels(nothing, recorders={}, rules=rules, facts=facts)
+    found: dict[ChannelKey, Mapping[str, Choice]] = {}
+    for camera in channels:
+        if camera.stream == CAMERA:
+            chosen = {CAMERA: camera} | {
+                stream: one
+                for stream in (LIDAR, *_VALUES)
+                if (one := _choose(stream, channels, camera=camera, clocks=clocks, rules=rules))
+            }
+            found[camera.key] = {
+                stream: Choice(one.key, one.facts.is_stamped, one.facts.latency_used_ns)
+                for stream, one in chosen.items()
+                if one.facts
+            }
+    return found
 
 
 def _frames_of_camera(
@@ -160,7 +196,7 @@ def _frames_of_camera(
     channels: Sequence[ChannelSamples],
     observations: pa.Table,
     *,
-    clocks: Mapping[str, _Clock],
+    clocks: Mapping[str, RecorderClock],
     rules: SyncRules,
 ) -> dict[str, pa.Array]:
     """Columns of the frames of one camera, but for those that are the drive's."""
@@ -183,15 +219,19 @@ def _frames_of_camera(
     }
     streams = []
     for stream in (LIDAR, *_VALUES):
-        chosen = _choose(stream, channels, observations, camera=camera, clocks=clocks, rules=rules)
+        chosen = _choose(stream, channels, camera=camera, clocks=clocks, rules=rules)
         of_chosen = clocks[chosen.recorder] if chosen else None
         if chosen is None:
-            aligned = align(t_ns, _empty(stream), rule=_rule(stream, rules))
+            aligned = align(
+                t_ns, _empty(stream), rule=_rule(stream, rules), reach_ns=rules.reach_ns
+            )
         elif of_chosen is None or of_chosen.root != clock.root:
             aligned = without_clock(count, names=_VALUES.get(stream, ()))
         else:
             chosen, samples = _samples(chosen, observations, stream=stream, clock=of_chosen)
-            aligned = _unplaced(align(t_ns, samples, rule=_rule(stream, rules)), ~is_placed)
+            aligned = _unplaced(
+                align(t_ns, samples, rule=_rule(stream, rules), reach_ns=rules.reach_ns), ~is_placed
+            )
             error_ns = np.maximum(error_ns, of_chosen.error_at(t_ns))
         streams.append(aligned)
         columns |= _value_columns(stream, aligned)
@@ -206,63 +246,12 @@ def _frames_of_camera(
     }
 
 
-def _clock_of(
-    recorder: str, *, rows: Mapping[str, Sequence[Mapping[str, Any]]], rules: SyncRules
-) -> _Clock:
-    """Follow the references of a recorder's clock to their root: UTC, or a recorder."""
-    root, seen = recorder, {recorder}
-    while _first(rows[root])["method"] == "shared_signal":
-        reference = _first(rows[root])["reference"]
-        if reference not in rows or reference in seen:
-            break
-        root = reference
-        seen.add(root)
-    return _Clock(
-        root=UTC if _first(rows[root])["method"] == "gnss_time" else root,
-        pieces=_pieces_of(rows[recorder]),
-        slack_ns=rules.max_latency_ns,
-    )
-
-
-def _first(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """A row that says what a recorder's clock hangs on; one recording may lack what others have."""
-    return min(rows, key=lambda row: row["method"] == "assumed")
-
-
-def _pieces_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Segment, ...]:
-    """Segments of a recorder's clock: those that recordings share are one."""
-    tied = [row for row in rows if row["method"] != "assumed"] or list(rows)
-    pieces: dict[tuple[int, int], Segment] = {}
-    for row in tied:
-        key = (row["anchor_ns"], row["offset_ns"])
-        if row["uncertainty_ns"] is None:
-            key = (0, row["offset_ns"])
-        found = Segment(
-            start_ns=row["valid_from_ns"],
-            end_ns=row["valid_to_ns"],
-            anchor_ns=row["anchor_ns"],
-            offset_ns=row["offset_ns"],
-            drift_ppb=row["drift_ppb"],
-            offset_error_ns=float(row["uncertainty_ns"] or 0),
-            drift_error_ppb=float(row["drift_uncertainty_ppb"] or 0.0),
-            samples=row["samples"],
-        )
-        known = pieces.setdefault(key, found)
-        pieces[key] = attrs.evolve(
-            known,
-            start_ns=min(known.start_ns, found.start_ns),
-            end_ns=max(known.end_ns, found.end_ns),
-        )
-    return tuple(sorted(pieces.values(), key=lambda each: each.start_ns))
-
-
 def _choose(
     stream: str,
     channels: Sequence[ChannelSamples],
-    observations: pa.Table,
     *,
     camera: ChannelSamples,
-    clocks: Mapping[str, _Clock],
+    clocks: Mapping[str, RecorderClock],
     rules: SyncRules,
 ) -> ChannelSamples | None:
     """The channel that speaks for a stream; one on a clock tied to the camera's comes first."""
@@ -271,13 +260,19 @@ def _choose(
     found = [each for each in found if clocks[each.recorder].root == root] or found
     if stream == LIDAR and found:
         # The densest sweeps: a radar and a rear lidar are point clouds, too.
-        size = {
-            id(each): pc.mean(observations["data_length"].take(pa.array(each.rows))).as_py()
-            for each in found
-        }
-        return max(found, key=lambda each: size[id(each)] or 0)
+        return max(found, key=_mean_bytes)
     quantity = rules.quantity(stream) if stream in _QUANTITIES else None
     return best_channel(found, quantity=quantity, recorder=camera.recorder)
+
+
+def _mean_bytes(channel: ChannelSamples) -> float:
+    return channel.facts.size_bytes / channel.facts.samples if channel.facts else 0.0
+
+
+def _within(frames: pa.Table, span: Span) -> pa.Table:
+    start_ns, end_ns = span
+    inside = pc.and_(pc.greater_equal(frames["t_ns"], start_ns), pc.less(frames["t_ns"], end_ns))
+    return frames.filter(inside)
 
 
 def _rule(stream: str, rules: SyncRules) -> AlignRule:
@@ -290,7 +285,7 @@ def _empty(stream: str) -> Stream:
 
 
 def _samples(
-    channel: ChannelSamples, observations: pa.Table, *, stream: str, clock: _Clock
+    channel: ChannelSamples, observations: pa.Table, *, stream: str, clock: RecorderClock
 ) -> tuple[ChannelSamples, Stream]:
     """A channel on the clock of the frames, without what was stamped where its clock jumped."""
     placed = clock.place(channel.t_ns)

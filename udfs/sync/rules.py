@@ -241,6 +241,15 @@ class SyncRules:
         """First 16 hex digits of the hash of the rules."""
         return content_hash(attrs.asdict(self, value_serializer=_plain))[:16]
 
+    @property
+    def reach_ns(self) -> int:
+        """Farthest that a sample may be from an instant to matter to it in any way.
+
+        Twice the widest hole or error of any stream: beyond it a stream has ended.
+        """
+        every = (*self.align.values(), self.quantity_align)
+        return 2 * max(max(each.max_gap_ns, each.max_error_ns) for each in every)
+
     def quantity(self, name: str) -> Quantity:
         """The quantity of a name."""
         return next(each for each in self.quantities if each.name == name)
