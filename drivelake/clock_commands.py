@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drivelake.environment import load_settings
-from drivelake.output import out, print_json, print_table
+from drivelake.output import out, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from drivelake.clock_report import CameraReport, ClockReport
@@ -39,7 +39,7 @@ def clocks(
 
     Offsets are those in the middle of the evidence, with the half width of the 95 % interval.
     """
-    from drivelake.clock_report import list_drives, report_clocks
+    from drivelake.clock_report import list_drives, recorder_of, report_clocks
 
     settings = load_settings()
     if drive is None:
@@ -54,6 +54,9 @@ def clocks(
         print_json(attrs.asdict(report))
         return
     print_table(_segments(report))
+    for row in report.segments:
+        if row["alert"]:
+            print_line(out, f"{recorder_of(row)}: {row['alert']}", style="red")
     if report.courses:
         print_table(_courses(report))
     for camera in report.cameras:

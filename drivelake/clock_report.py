@@ -24,7 +24,7 @@ _COURSE_CELLS = 30
 _SEGMENT_COLUMNS = (
     "drive_id", "recording_id", "recorder", "reference", "valid_from_ns", "valid_to_ns",
     "anchor_ns", "offset_ns", "uncertainty_ns", "drift_ppb", "drift_uncertainty_ppb", "method",
-    "evidence", "samples", "correlation",
+    "evidence", "samples", "correlation", "alert",
 )  # fmt: skip
 
 

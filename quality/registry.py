@@ -7,6 +7,7 @@ from quality.rules import (
     clk001,
     clk002,
     clk003,
+    clk004,
     dec001,
     dec002,
     dec003,
@@ -43,7 +44,7 @@ from quality.rules import (
 _MODULES = (
     *(str001, str002, str003, str004, str005),
     *(dec001, dec002, dec003, dec004, dec005, dec006),
-    *(clk001, clk002, clk003),
+    *(clk001, clk002, clk003, clk004),
     *(syn001, syn002, syn003, syn004, syn005, syn006, syn007, syn008, syn009),
     *(lbl001, lbl002, lbl003, lbl004),
     *(dst001, dst002, dst003, dst004, dst005, dst006),

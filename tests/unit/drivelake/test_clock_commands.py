@@ -41,7 +41,9 @@ def lake(tmp_path):
     """A clock that jumps by 250 ms, one that nothing ties, and frames, the last without lidar."""
     rows = [
         segment("rec-adas", 0, 10 * S, 5 * S),
-        segment("rec-adas", 11 * S, 20 * S, 5 * S + 250 * MS + 110_000),
+        segment(
+            "rec-adas", 11 * S, 20 * S, 5 * S + 250 * MS + 110_000, alert="signals differ by 3 ms"
+        ),
         segment(
             "rec-bus", 0, 20 * S, 0,
             method="assumed", reference="none", uncertainty_ns=None, drift_uncertainty_ppb=None,
@@ -117,6 +119,7 @@ def test_people_see_it(call):
         "█",
         "1 gap",
         "▁▁",
+        "adas: signals differ by 3 ms",
     ):
         assert words in said, words
 

@@ -77,6 +77,7 @@ MUTATIONS = [
     ("CLK002", "silver.clocks", "UPDATE {t} SET uncertainty_ns = 6000000"),
     ("CLK003", "silver.clocks", "UPDATE {t} SET valid_to_ns = valid_from_ns - 1"),
     ("CLK003", "silver.clocks", "UPDATE {t} SET recording_id = 'rec-a'"),
+    ("CLK004", "silver.clocks", "UPDATE {t} SET alert = 'gnss_time differs by 18 s'"),
     ("SYN001", "silver.frames", "UPDATE {t} SET speed_sync_error_ns = -200000000"),
     ("SYN001", "silver.frames", "UPDATE {t} SET gnss_sync_error_ns = 800000000"),
     ("SYN001", "silver.frames", "UPDATE {t} SET lidar_sync_error_ns = NULL"),
