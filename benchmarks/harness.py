@@ -127,3 +127,13 @@ def _title(name: str) -> Iterator[str]:
     yield f"`python benchmarks/{name}.py {given}`".replace(" `", "`")
     yield f"({platform.machine()}, Python {platform.python_version()}, one thread, CPU time)"
     yield ""
+
+
+def free_ports() -> list[int]:
+    """Two ports on which nothing listens now."""
+    import socket
+
+    with socket.socket() as one, socket.socket() as other:
+        for probe in (one, other):
+            probe.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1], other.getsockname()[1]]

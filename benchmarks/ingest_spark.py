@@ -31,7 +31,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from harness import arguments, publish  # noqa: E402
+from harness import arguments, free_ports, publish  # noqa: E402
 from recordings import repeated_mcap, small_mcap  # noqa: E402
 
 SECONDS = 120
@@ -288,16 +288,6 @@ def run_task(payload: bytes) -> int:
     if found["failed"]:
         raise SystemExit(f"a task failed: {found['failed']}")
     return sum(counts["written"] for counts in found["counts"].values())
-
-
-def free_ports() -> list[int]:
-    """Two ports on which nothing listens now."""
-    import socket
-
-    with socket.socket() as one, socket.socket() as other:
-        for probe in (one, other):
-            probe.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1], other.getsockname()[1]]
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ import pyarrow.fs as pafs
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from harness import arguments, publish  # noqa: E402
-from ingest_spark import free_ports  # noqa: E402
+from harness import arguments, free_ports, publish  # noqa: E402
 
 from udfs.decode.reading import Account, iter_rows  # noqa: E402
 from udfs.decode.recording import quick_index  # noqa: E402

@@ -32,7 +32,7 @@ import pyarrow as pa
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from harness import arguments, publish  # noqa: E402
+from harness import arguments, free_ports, publish  # noqa: E402
 
 from contracts.settings import Settings, settings_from  # noqa: E402
 from contracts.tables import TABLES  # noqa: E402
@@ -462,16 +462,6 @@ def rows_of(table: str, drive: str, seconds: float) -> Iterator[pa.Table]:
                 pa.nulls(count, field.type) if one is None else pa.array(one).cast(field.type)
             )
         yield pa.table(columns, schema=contract)
-
-
-def free_ports() -> list[int]:
-    """Two ports on which nothing listens now."""
-    import socket
-
-    with socket.socket() as one, socket.socket() as other:
-        for probe in (one, other):
-            probe.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1], other.getsockname()[1]]
 
 
 if __name__ == "__main__":

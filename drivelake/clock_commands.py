@@ -39,7 +39,8 @@ def clocks(
 
     Offsets are those in the middle of the evidence, with the half width of the 95 % interval.
     """
-    from drivelake.clock_report import list_drives, recorder_of, report_clocks
+    from drivelake.clock_report import list_drives, report_clocks
+    from quality.courses import recorder_of
 
     settings = load_settings()
     if drive is None:

@@ -27,6 +27,7 @@ from udfs.sync.slices import (
     Span,
     common,
     cut,
+    hull,
     image_spans,
     readings_within,
 )
@@ -142,16 +143,13 @@ def plan_frames(
 def payload_of(task: Sequence[DriveTask], tables: Sequence[SilverTable]) -> bytes:
     """A task for a worker: its drives, and the files that it needs by table."""
     wanted = {name: span for each in task for name, span in each.wanted.items()}
-    spans = [span for span in wanted.values() if span is not None]
-    hull = None
-    if spans and len(spans) == len(wanted):
-        hull = min(start for start, _ in spans), max(end for _, end in spans)
+    within = hull(wanted.values())
     return json.dumps(
         {
             "drives": [
                 [each.drive_id, each.span, _facts_json(each.facts), each.wanted] for each in task
             ],
-            "files": [_files_json(table.holding(wanted, within=hull)) for table in tables],
+            "files": [_files_json(table.holding(wanted, within=within)) for table in tables],
         }
     ).encode()
 
@@ -164,9 +162,9 @@ def task_of(
     drives = [
         DriveTask(
             drive,
-            None if span is None else (span[0], span[1]),
+            _pair(span),
             _facts_from(facts),
-            {name: None if each is None else (each[0], each[1]) for name, each in wanted.items()},
+            {name: _pair(each) for name, each in wanted.items()},
         )
         for drive, span, facts, wanted in found["drives"]
     ]

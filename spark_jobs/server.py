@@ -26,7 +26,7 @@ from spark_jobs.service_log import last_error
 START_SECONDS = 180.0
 _REACH_SECONDS = 5.0
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
-_BRIEF = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
+BRIEF_JAVA = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
 """JVM options of a server that lives for minutes: half of its processor time went into compiling
 Java that was then hardly run. A query that scans millions of rows takes four times as long."""
 _HIVE_SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
@@ -58,7 +58,7 @@ def server_configuration(
         f"-Dderby.stream.error.file={spark_home}/derby.log",
         f"-Djava.io.tmpdir={scratch}",
         "-XX:+UseG1GC",
-        *([_BRIEF] if brief else []),
+        *([BRIEF_JAVA] if brief else []),
     ]
     return {
         "spark.master": "local[*]",

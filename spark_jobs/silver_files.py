@@ -22,7 +22,7 @@ from spark_jobs.drives import tables_of_type
 from spark_jobs.storage import filesystem_of
 from udfs.sync.observations import OBSERVATIONS, columns_needed, observations_from
 from udfs.sync.rules import SyncRules
-from udfs.sync.slices import Span
+from udfs.sync.slices import Span, hull
 
 _ROWS_AT_ONCE = 1 << 16
 _VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
@@ -95,7 +95,7 @@ def iter_rows(
         columns: All that synchronisation needs by default.
         storage_options: For S3.
     """
-    within = _hull(wanted.values())
+    within = hull(wanted.values())
     files = table.holding(wanted, within=within).files
     if not files:
         return
@@ -188,14 +188,6 @@ def _plain(kind: pa.DataType) -> pa.DataType:
         fields = [kind.field(i) for i in range(kind.num_fields)]
         return pa.struct([each.with_type(_plain(each.type)) for each in fields])
     return _VIEWS.get(kind, kind)
-
-
-def _hull(spans: Iterable[Span | None]) -> Span | None:
-    every = list(spans)
-    known = [each for each in every if each is not None]
-    if len(known) < len(every) or not known:
-        return None
-    return min(start for start, _ in known), max(end for _, end in known)
 
 
 def _condition(wanted: Mapping[str, Span | None]) -> pc.Expression:

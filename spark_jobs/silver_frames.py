@@ -85,7 +85,8 @@ def run(
     for name in (TABLE, VERSIONS):
         if not table_exists(settings, name):
             ensure_table(spark, settings, TABLES[name])
-        create_table(settings, TABLES[name])
+        else:
+            create_table(settings, TABLES[name])  # it may lack a column
     before = table_version(settings, TABLE)
     clocks_version, clocks = _read_clocks(settings, drive_ids=drive_ids)
     pending = _pending(settings, clocks, clocks_version=clocks_version, rules=rules)

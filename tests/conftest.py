@@ -14,10 +14,11 @@ import attrs
 import pytest
 
 from contracts.settings import Settings, settings_from
+from spark_jobs.server import BRIEF_JAVA
 
 ROOT = Path(__file__).resolve().parent.parent
 # Every Spark server of a test lives for minutes (`spark_jobs.server.start_server`, `brief`).
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m")
+os.environ.setdefault("JDK_JAVA_OPTIONS", BRIEF_JAVA)
 
 
 def _place_of(nodeid: str) -> str:

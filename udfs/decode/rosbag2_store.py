@@ -9,7 +9,6 @@ import contextlib
 import re
 import sqlite3
 import struct
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -23,13 +22,12 @@ from contracts.errors import DecodeError
 from contracts.recording import Int64Array, Source
 from udfs.decode.limits import MAX_UNIT_BYTES
 from udfs.decode.rosbag2_pages import COLUMNS, Pages
-from udfs.decode.source import MappedSource
+from udfs.decode.source import LocalCopy, MappedSource
 
 _ROWS_AT_A_TIME = 50_000
 _DAMAGE = (sqlite3.Error, MemoryError)
 """What SQLite raises at damage: a length that it can't have is no memory to it."""
 _HEADER_BYTES = 100
-_COPY_BYTES = 16 << 20
 _MOST_GROWTH = 1000
 _TOPIC_COLUMNS = (
     "name",
@@ -103,7 +101,8 @@ class Store:
         """Open the file read-only; DecodeError DB_MALFORMED or NOT_A_DATABASE if it won't read."""
         self._path = source.local_path()
         self.missing_bytes, self._padded = _padded_copy(source)
-        uri = f"file:{quote(self._padded or self._path)}?mode=ro&immutable=1"
+        path = self._padded.path if self._padded else self._path
+        uri = f"file:{quote(path)}?mode=ro&immutable=1"
         self._db = sqlite3.connect(uri, uri=True)
         self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_UNIT_BYTES)
         self._db.text_factory = lambda data: data.decode("utf-8", "replace")
@@ -128,7 +127,7 @@ class Store:
         """Close the file, and delete the copy if one was made."""
         self._db.close()
         if self._padded:
-            Path(self._padded).unlink(missing_ok=True)
+            self._padded.delete()
 
     def _sound_pages(self, source: Source) -> Pages | None:
         """The pages of `messages` where the table is as recorders make it and nothing is cut.
@@ -291,25 +290,17 @@ def _ascending(ids: Int64Array, *, after: int) -> npt.NDArray[np.bool_]:
     return ids > largest[:-1]
 
 
-def _padded_copy(source: Source) -> tuple[int, str]:
-    """Bytes that a cut file lacks, and a copy that has zeros for them; (0, "") for a whole one.
+def _padded_copy(source: Source) -> tuple[int, LocalCopy | None]:
+    """Bytes that a cut file lacks, and a copy that has zeros for them; (0, None) for a whole one.
 
     SQLite opens no file that is shorter than its header says; a page of zeros it reports when it
     comes to it, and every page before is read.
     """
     if source.size < _HEADER_BYTES:
-        return 0, ""
+        return 0, None
     page_bytes, pages = struct.unpack(">16xH10xI", source.read_at(0, 32))
     page_bytes = 65536 if page_bytes == 1 else page_bytes
     missing = pages * page_bytes - source.size
     if missing <= 0 or pages * page_bytes > _MOST_GROWTH * source.size:
-        return 0, ""
-    with tempfile.NamedTemporaryFile(prefix="drivelake-", delete=False) as file:
-        try:
-            for offset in range(0, source.size, _COPY_BYTES):
-                file.write(source.read_at(offset, min(_COPY_BYTES, source.size - offset)))
-            file.truncate(pages * page_bytes)
-        except BaseException:  # a full disk among others
-            Path(file.name).unlink()
-            raise
-    return missing, file.name
+        return 0, None
+    return missing, LocalCopy(source, size=pages * page_bytes)

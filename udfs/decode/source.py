@@ -114,7 +114,7 @@ class BytesSource(OpenSource):
         self.uri = uri
         self.size = len(data)
         self._view = memoryview(data)
-        self._copy: _LocalCopy | None = None
+        self._copy: LocalCopy | None = None
 
     def _read(self, offset: int, length: int) -> memoryview:
         return self._view[offset : offset + length]
@@ -122,7 +122,7 @@ class BytesSource(OpenSource):
     def local_path(self) -> str:
         """Path of a temporary copy that lives until `close`."""
         if self._copy is None:
-            self._copy = _LocalCopy(self)
+            self._copy = LocalCopy(self)
         return self._copy.path
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ class RemoteSource(OpenSource):
         self._file = filesystem.open_input_file(path)
         self._block = memoryview(b"")
         self._block_start = 0
-        self._copy: _LocalCopy | None = None
+        self._copy: LocalCopy | None = None
 
     def _read(self, offset: int, length: int) -> memoryview:
         begin = offset - self._block_start
@@ -172,7 +172,7 @@ class RemoteSource(OpenSource):
     def local_path(self) -> str:
         """Path of a downloaded copy that lives until `close`."""
         if self._copy is None:
-            self._copy = _LocalCopy(self)
+            self._copy = LocalCopy(self)
         return self._copy.path
 
     def close(self) -> None:
@@ -265,12 +265,20 @@ def sha256_of(source: Source, *, chunk: int = _COPY_BYTES) -> str:
     return digest.hexdigest()
 
 
-class _LocalCopy:
-    """A temporary file with all bytes of a source; it goes with this object at the latest."""
+class LocalCopy:
+    """A temporary file with all bytes of a source; it goes with this object at the latest.
 
-    def __init__(self, source: Source) -> None:
+    Attributes:
+        path: Where it is.
+        delete: To be called when it is not needed any more; more than once does no harm.
+    """
+
+    def __init__(self, source: Source, *, size: int | None = None) -> None:
+        """Copy the source; with zeros behind it, where the file is to have a larger `size`."""
         with tempfile.NamedTemporaryFile(prefix="drivelake-", delete=False) as file:
             self.path = file.name
             self.delete = weakref.finalize(self, Path(file.name).unlink, missing_ok=True)
             for offset in range(0, source.size, _COPY_BYTES):
                 file.write(source.read_at(offset, min(_COPY_BYTES, source.size - offset)))
+            if size is not None:
+                file.truncate(size)

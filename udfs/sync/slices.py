@@ -60,6 +60,19 @@ def common(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
     return united(both)
 
 
+def hull(spans: Iterable[Span | None]) -> Span | None:
+    """From the first of the starts to the last of the ends; None, for all, if any span is None.
+
+    >>> hull([(5, 9), (0, 3)]), hull([(5, 9), None]), hull([])
+    ((0, 9), None, None)
+    """
+    every = list(spans)
+    known = [each for each in every if each is not None]
+    if len(known) < len(every) or not known:
+        return None
+    return min(start for start, _ in known), max(end for _, end in known)
+
+
 def image_spans(
     buckets: Mapping[str, Collection[int]],
     *,
