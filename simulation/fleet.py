@@ -9,7 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,8 @@ _PART = ".part"
 _TRUTH_MARK = "clocks.json"
 _BLOCK_BYTES = 1 << 20
 _MIN_IMAGE_PX = 64
+_POLL_SECONDS = 0.05
+_PROJECT = Path(__file__).resolve().parent.parent
 
 
 def _image_size(value: Iterable[int]) -> tuple[int, int]:
@@ -121,14 +127,69 @@ def simulate_fleet(
     Raises:
         ContractViolation: A drive of another specification is there; recordings never change.
     """
+    told = progress or (lambda _: None)
+    indices = range(1, spec.drives + 1)
+    found = {index: _found(spec, index, out=out, truth=truth) for index in indices}
+    for files in found.values():
+        if files:
+            told(f"{files.drive_id}: {len(files.objects)} files already there")
+    missing = [index for index, files in found.items() if not files]
+    _simulate_side_by_side(spec, missing, out=out, truth=truth, told=told)
     done = []
-    for index in range(1, spec.drives + 1):
-        files = simulate_drive(spec, index=index, out=out, truth=truth)
-        if progress:
-            state = "written" if files.written else "already there"
-            progress(f"{files.drive_id}: {len(files.objects)} files {state}")
-        done.append(files)
+    for index, files in found.items():
+        # a drive whose process failed is simulated here: so its error is one of this process
+        made = files or simulate_drive(spec, index=index, out=out, truth=truth)
+        done.append(attrs.evolve(made, written=not files))
+        if not files:
+            told(f"{made.drive_id}: {len(made.objects)} files written")
     return done
+
+
+def _cores() -> int:
+    """How many processes can work at once."""
+    return len(os.sched_getaffinity(0))
+
+
+def _simulate_side_by_side(
+    spec: FleetSpec, indices: list[int], *, out: Path, truth: Path, told: Callable[[str], None]
+) -> None:
+    """Simulate drives in a process for each core; one drive alone, or on one core, is left."""
+    if len(indices) < 2 or _cores() < 2:
+        return
+    waiting = list(reversed(indices))
+    running: dict[int, subprocess.Popen[bytes]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < _cores():
+                index = waiting.pop()
+                running[index] = _process_of(spec, index, out=out, truth=truth)
+            for index, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[index]
+                    told(f"{drive_id_of(index)}: {'failed' if process.returncode else 'done'}")
+            time.sleep(_POLL_SECONDS)
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+
+
+def _process_of(spec: FleetSpec, index: int, *, out: Path, truth: Path) -> subprocess.Popen[bytes]:
+    """A process that simulates one drive and ends with this one."""
+    task = {
+        "spec": attrs.asdict(spec),
+        "index": index,
+        "out": str(out.absolute()),
+        "truth": str(truth.absolute()),
+        "parent": os.getpid(),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "simulation", json.dumps(task)],
+        cwd=_PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def simulate_drive(spec: FleetSpec, *, index: int, out: Path, truth: Path) -> DriveFiles:
@@ -146,6 +207,22 @@ def simulate_drive(spec: FleetSpec, *, index: int, out: Path, truth: Path) -> Dr
     Raises:
         ContractViolation: The drive is there from another specification.
     """
+    files = _found(spec, index, out=out, truth=truth)
+    if files:
+        return files
+    drive_id = drive_id_of(index)
+    folder, truth_folder = out / drive_id, truth / drive_id
+    plan = plan_drive(seed=spec.seed, index=index, seconds=spec.seconds, jump_share=spec.jump_share)
+    paths = _write_drive(plan, spec=spec, folder=folder, truth_folder=truth_folder)
+    return DriveFiles(drive_id, folder, truth_folder, paths, written=True)
+
+
+def _found(spec: FleetSpec, index: int, *, out: Path, truth: Path) -> DriveFiles | None:
+    """The drive where it is there whole from the same specification.
+
+    Raises:
+        ContractViolation: It is there from another one.
+    """
     drive_id = drive_id_of(index)
     folder, truth_folder = out / drive_id, truth / drive_id
     manifest = _read_manifest(folder)
@@ -155,12 +232,10 @@ def simulate_drive(spec: FleetSpec, *, index: int, out: Path, truth: Path) -> Dr
             uri=str(folder),
             remedy="Simulate into another folder, or remove this one.",
         )
-    if manifest and (truth_folder / _TRUTH_MARK).exists():
-        paths = tuple(folder / one["path"] for one in manifest["objects"])
-        return DriveFiles(drive_id, folder, truth_folder, paths, written=False)
-    plan = plan_drive(seed=spec.seed, index=index, seconds=spec.seconds, jump_share=spec.jump_share)
-    paths = _write_drive(plan, spec=spec, folder=folder, truth_folder=truth_folder)
-    return DriveFiles(drive_id, folder, truth_folder, paths, written=True)
+    if not manifest or not (truth_folder / _TRUTH_MARK).exists():
+        return None
+    paths = tuple(folder / one["path"] for one in manifest["objects"])
+    return DriveFiles(drive_id, folder, truth_folder, paths, written=False)
 
 
 def _write_drive(

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from contracts.settings import Settings
 from spark_jobs.drives import read_recordings
-from spark_jobs.silver_files import SilverFile, SilverTable, iter_observations, iter_rows
+from spark_jobs.silver_files import SilverTable, iter_observations, iter_rows
 from spark_jobs.stage import pack, run_stage
 from udfs.sync.channels import ChannelFacts, Facts, added, facts_of
 from udfs.sync.drive_clocks import recorders_of
@@ -149,7 +149,7 @@ def payload_of(task: Sequence[DriveTask], tables: Sequence[SilverTable]) -> byte
             "drives": [
                 [each.drive_id, each.span, _facts_json(each.facts), each.wanted] for each in task
             ],
-            "files": [_files_json(table.holding(wanted, within=within)) for table in tables],
+            "files": [table.holding(wanted, within=within).as_json() for table in tables],
         }
     ).encode()
 
@@ -168,22 +168,12 @@ def task_of(
         )
         for drive, span, facts, wanted in found["drives"]
     ]
-    files = [_with_files(*each) for each in zip(tables, found["files"], strict=True)]
+    files = [table.with_files(each) for table, each in zip(tables, found["files"], strict=True)]
     return drives, files
 
 
 def _pair(value: Sequence[Any] | None) -> Any:
     return None if value is None else (value[0], value[1])
-
-
-def _with_files(table: SilverTable, files: Iterable[Any]) -> SilverTable:
-    """The table with what `_files_json` made of its files."""
-    mine = tuple(SilverFile(path, _pair(ids), _pair(times)) for path, ids, times in files)
-    return attrs.evolve(table, files=mine)
-
-
-def _files_json(table: SilverTable) -> list[Any]:
-    return [[each.path, each.recordings, each.log_times] for each in table.files]
 
 
 def _facts_json(facts: Facts | None) -> list[Any] | None:
@@ -260,7 +250,7 @@ def _facts_of_recordings(
 ) -> dict[str, Facts]:
     """What must be known of the channels of whole recordings; a task a recording."""
     tasks = [
-        json.dumps([name, recorder, [_files_json(table.holding([name])) for table in tables]])
+        json.dumps([name, recorder, [table.holding([name]).as_json() for table in tables]])
         for drive in drives
         for name, recorder in recorders_of(drive.clocks).items()
     ]
@@ -280,7 +270,7 @@ def _facts_task(
     storage_options: Mapping[str, str],
 ) -> bytes:
     name, recorder, files = json.loads(payload)
-    mine = [_with_files(*each) for each in zip(tables, files, strict=True)]
+    mine = [table.with_files(each) for table, each in zip(tables, files, strict=True)]
     whole: Facts = {}
     for part in iter_observations(mine, {name: None}, rules=rules, storage_options=storage_options):
         whole = added([whole, facts_of(part, recorders={name: recorder}, rules=rules)])

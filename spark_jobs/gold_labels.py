@@ -40,6 +40,7 @@ CLIP_NS = 20_000_000_000
 """Frames of one task: a long drive is labelled by many workers."""
 SWEEPS_AT_ONCE = 32
 
+_TASKS_A_DRIVE, _MOST_TASKS = 4, 256
 _POINTER = ("lidar_unit_offset", "lidar_data_offset", "lidar_data_length")
 
 
@@ -72,6 +73,7 @@ def run(
             TABLE,
             labels_from(
                 frames,
+                tasks=min(_MOST_TASKS, _TASKS_A_DRIVE * len(batch)),
                 calibrations=read_calibrations(settings, chosen),
                 places=places_of(chosen),
                 storage_options=settings.storage_options,
@@ -85,6 +87,7 @@ def run(
 def labels_from(
     frames: DataFrame,
     *,
+    tasks: int,
     calibrations: Mapping[str, pa.Table],
     places: Mapping[str, Place],
     storage_options: Mapping[str, str],
@@ -94,6 +97,7 @@ def labels_from(
 
     Args:
         frames: Rows of `silver.frames`.
+        tasks: Among how many the clips are dealt.
         calibrations: From `read_calibrations`.
         places: Where the recordings are.
         storage_options: For S3.
@@ -101,10 +105,13 @@ def labels_from(
     """
     label = _labeller(calibrations, places, storage_options, rules)
     clip = F.floor(F.col("t_ns") / CLIP_NS).alias("clip")
+    # Dealt to a stated number: adaptive execution would count bytes, of which pointers have few,
+    # and give all clips to one task.
     return (
         frames.where("lidar_state = 'ok'")
-        .select(*FRAME_COLUMNS)
-        .groupBy("drive_id", clip)
+        .select(*FRAME_COLUMNS, clip)
+        .repartition(tasks, "drive_id", "clip")
+        .groupBy("drive_id", "clip")
         .applyInArrow(label, from_arrow_schema(LABELS))
     )
 

@@ -5,42 +5,31 @@ Run alone: `python -m spark_jobs.silver_clocks [DRIVE_ID…]`.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import attrs
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession, Window
-from pyspark.sql import functions as F  # noqa: N812  Spark's own usage
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from contracts.settings import Settings
 from contracts.tables import TABLES
-from spark_jobs.drives import (
-    in_batches,
-    observations_in,
-    read_recordings,
-    read_stream_rows,
-)
+from spark_jobs.drives import in_batches, read_recordings
 from spark_jobs.report import JobReport, report_since
+from spark_jobs.shared_frames import bus_frame_tables, read_shared_frames
+from spark_jobs.silver_files import SilverTable, read_observations, silver_tables
+from spark_jobs.stage import deal, pack
 from spark_jobs.sync_rules import sync_rules
-from spark_jobs.tables import (
-    ensure_table,
-    is_one_of,
-    read,
-    read_arrow,
-    replace_rows,
-    table_exists,
-    table_version,
-)
-from udfs.sync.drive_clocks import CLOCKS, clock_version, estimate_drive_clocks
-from udfs.sync.frame_keys import FRAME_COLUMNS
+from spark_jobs.tables import ensure_table, is_one_of, read_arrow, replace_rows, table_version
+from udfs.sync.drive_clocks import CLOCKS, clock_version, estimate_drive_clocks, recorders_of
 from udfs.sync.rules import SyncRules
 
 TABLE = "silver.clocks"
-FRAMES_OF_A_DRIVE = 1_000_000
-"""Enough for an hour of offsets to a microsecond, and 60 MB in a worker."""
-_FRAMES = "can_frames"
+_TASK_NS = 300_000_000_000
+_LEAST_TASKS, _DRIVES_A_TASK = 8, 32
 
 
 def run(
@@ -68,88 +57,105 @@ def run(
     pending = _pending(settings, recordings, rules=rules)
     for batch in in_batches(pending):
         chosen = recordings.filter(pc.is_in(recordings["drive_id"], pa.array(batch)))
-        rows = read_stream_rows(spark, settings, chosen, rules=rules).unionByName(
-            read_shared_frames(spark, settings, chosen), allowMissingColumns=True
-        )
-        replace_rows(
-            spark,
-            settings,
-            TABLE,
-            clocks_from(rows, recordings=chosen, rules=rules),
-            where=is_one_of("drive_id", batch),
-        )
+        rows = clocks_from(spark, settings, chosen, rules=rules)
+        replace_rows(spark, settings, TABLE, rows, where=is_one_of("drive_id", batch))
     return report_since(settings, TABLE, before=before, drives=pending, started_s=started)
 
 
-def read_shared_frames(spark: SparkSession, settings: Settings, recordings: pa.Table) -> DataFrame:
-    """Bus frames that two recorders of a drive may both have logged, and no more than are needed.
+def clocks_from(
+    spark: SparkSession, settings: Settings, recordings: pa.Table, *, rules: SyncRules
+) -> DataFrame:
+    """Clocks of recordings, whose rows the workers read by themselves, drive by drive.
 
     Args:
         spark: Session.
         settings: Where the lake is.
-        recordings: Rows of `bronze.recordings`.
-
-    Returns:
-        `drive_id`, `role` and `FRAME_COLUMNS`: of the ids that several recorders of a drive hold,
-        as many as keep the frames of a drive near `FRAMES_OF_A_DRIVE`.
-    """
-    known = [
-        (row["drive_id"], row["recording_id"], row["recorder"] or row["recording_id"])
-        for row in recordings.to_pylist()
-    ]
-    loggers: dict[str, set[str]] = {}
-    for drive, _, recorder in known:
-        loggers.setdefault(drive, set()).add(recorder)
-    known = [row for row in known if len(loggers[row[0]]) > 1]
-    if not known or not table_exists(settings, "silver.can_frames"):
-        return spark.createDataFrame(
-            [],
-            "drive_id STRING, role STRING, recording_id STRING, log_time_ns BIGINT, can_id BIGINT,"
-            " is_extended BOOLEAN, data BINARY",
-        )
-    of_drive = spark.createDataFrame(known, "drive_id STRING, recording_id STRING, recorder STRING")
-    frames = (
-        read(spark, "silver.can_frames")
-        .where(is_one_of("recording_id", [recording for _, recording, _ in known]))
-        .select(*FRAME_COLUMNS)
-        .join(F.broadcast(of_drive), "recording_id")
-    )
-    # An id is taken as a whole, on both sides, so that each change of its payload is known.
-    by_chance = Window.partitionBy("drive_id").orderBy(F.xxhash64("can_id"), "can_id")
-    ids = (
-        frames.groupBy("drive_id", "can_id")
-        .agg(F.count_distinct("recorder").alias("loggers"), F.count("*").alias("frames"))
-        .where("loggers > 1")
-        .withColumn("before", F.sum("frames").over(by_chance) - F.col("frames"))
-        .where(F.col("before") < FRAMES_OF_A_DRIVE)
-        .select("drive_id", "can_id")
-    )
-    return frames.join(F.broadcast(ids), ["drive_id", "can_id"]).select(
-        "drive_id", F.lit(_FRAMES).alias("role"), *FRAME_COLUMNS
-    )
-
-
-def clocks_from(rows: DataFrame, *, recordings: pa.Table, rules: SyncRules) -> DataFrame:
-    """Clocks of the recordings, one group a drive.
-
-    Args:
-        rows: From `read_stream_rows` and `read_shared_frames`.
-        recordings: Rows of `bronze.recordings` of the same drives.
+        recordings: Rows of `bronze.recordings`, all of their drives.
         rules: Signals and limits.
     """
-    estimate = _estimator(recordings, rules)
-    return rows.groupBy("drive_id").applyInArrow(estimate, from_arrow_schema(CLOCKS))
+    names = recordings["recording_id"].to_pylist()
+    tables = silver_tables(settings, names, rules=rules)
+    buses = [table.holding(names) for table in bus_frame_tables(settings)]
+    payloads = [
+        json.dumps(
+            {
+                "drives": drives,
+                "tables": [table.holding(mine).as_json() for table in tables],
+                "buses": [table.holding(mine).as_json() for table in buses],
+            }
+        ).encode()
+        for drives, mine in _tasks(recordings)
+    ]
+    estimate = estimator(
+        recordings,
+        tables=[attrs.evolve(table, files=()) for table in tables],
+        buses=[attrs.evolve(table, files=()) for table in buses],
+        rules=rules,
+        storage_options=dict(settings.storage_options),
+    )
+    dealt = deal(spark, payloads, tasks=len(payloads))
+    return dealt.mapInArrow(estimate, from_arrow_schema(CLOCKS))
 
 
-def _estimator(recordings: pa.Table, rules: SyncRules) -> Callable[[pa.Table], pa.Table]:
-    def estimate(rows: pa.Table) -> pa.Table:
-        mine = recordings.filter(pc.equal(recordings["drive_id"], rows["drive_id"][0]))
-        return estimate_drive_clocks(
-            observations_in(rows, rules=rules),
-            recordings=mine,
-            rules=rules,
-            can_frames=rows.filter(pc.equal(rows["role"], _FRAMES)).select(FRAME_COLUMNS),
-        )
+def _tasks(recordings: pa.Table) -> Iterator[tuple[list[str], list[str]]]:
+    """Drives of each task and their recordings; short drives share one, which reads a file once."""
+    lengths: dict[str, int] = {}
+    of_drive: dict[str, list[str]] = {}
+    for row in recordings.to_pylist():
+        drive = row["drive_id"]
+        lengths[drive] = max(lengths.get(drive, 0), row["end_ns"] - row["start_ns"])
+        of_drive.setdefault(drive, []).append(row["recording_id"])
+    drives = sorted(lengths)
+    limit = min(_TASK_NS, sum(lengths.values()) // _LEAST_TASKS)
+    for places in pack([lengths[each] for each in drives], limit=limit, at_most=_DRIVES_A_TASK):
+        mine = [drives[place] for place in places]
+        yield mine, [name for each in mine for name in of_drive[each]]
+
+
+def estimator(
+    recordings: pa.Table,
+    *,
+    tables: Sequence[SilverTable],
+    buses: Sequence[SilverTable],
+    rules: SyncRules,
+    storage_options: Mapping[str, str],
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """What a worker does: payloads of `clocks_from` to rows of `silver.clocks`.
+
+    Args:
+        recordings: Rows of `bronze.recordings` of all drives.
+        tables: Those of the signals, without their files.
+        buses: Those of bus frames, without their files.
+        rules: Signals and limits.
+        storage_options: For S3.
+    """
+
+    def estimate(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for payload in batch.column(0).to_pylist():
+                task = json.loads(payload)
+                files, frames = (
+                    [table.with_files(each) for table, each in zip(bare, task[key], strict=True)]
+                    for key, bare in (("tables", tables), ("buses", buses))
+                )
+                mine = recordings.filter(pc.is_in(recordings["drive_id"], pa.array(task["drives"])))
+                wanted = dict.fromkeys(mine["recording_id"].to_pylist())
+                rows = read_observations(
+                    files, wanted, rules=rules, storage_options=storage_options
+                )
+                for drive in task["drives"]:
+                    of_drive = mine.filter(pc.equal(mine["drive_id"], drive))
+                    clocks = estimate_drive_clocks(
+                        rows.filter(pc.is_in(rows["recording_id"], of_drive["recording_id"])),
+                        recordings=of_drive,
+                        rules=rules,
+                        can_frames=read_shared_frames(
+                            frames,
+                            recorders_of(of_drive.to_pylist()),
+                            storage_options=storage_options,
+                        ),
+                    )
+                    yield from clocks.combine_chunks().to_batches()
 
     return estimate
 

@@ -8,6 +8,7 @@ files and what they hold from the Delta log.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 import pyarrow as pa
@@ -63,6 +64,15 @@ class SilverTable:
     schema: pa.Schema
     files: tuple[SilverFile, ...]
 
+    def as_json(self) -> list[Any]:
+        """Its files for a payload; `with_files` takes them."""
+        return [[each.path, each.recordings, each.log_times] for each in self.files]
+
+    def with_files(self, files: Iterable[Any]) -> SilverTable:
+        """The same with the files that `as_json` gave, read back from JSON."""
+        mine = tuple(SilverFile(path, _pair(ids), _pair(times)) for path, ids, times in files)
+        return attrs.evolve(self, files=mine)
+
     def holding(self, recordings: Collection[str], *, within: Span | None = None) -> SilverTable:
         """The same with only those files that may hold some rows."""
         kept = tuple(each for each in self.files if each.may_hold(recordings, within))
@@ -74,7 +84,9 @@ def silver_tables(
 ) -> list[SilverTable]:
     """The tables that synchronisation needs, with the files that may hold some recordings."""
     return [
-        _look_up(settings, f"silver.{name}", role=role, rules=rules).holding(recordings)
+        silver_table(
+            settings, f"silver.{name}", role=role, columns=columns_needed(role, rules=rules)
+        ).holding(recordings)
         for role in sorted(rules.tables)
         for name in tables_of_type(settings, role)
     ]
@@ -144,7 +156,14 @@ def read_observations(
     return pa.concat_tables([OBSERVATIONS.empty_table(), *found])
 
 
-def _look_up(settings: Settings, name: str, *, role: str, rules: SyncRules) -> SilverTable:
+def silver_table(
+    settings: Settings, name: str, *, role: str, columns: Sequence[str]
+) -> SilverTable:
+    """A table as it is now, with all of its files.
+
+    Raises:
+        UnsupportedFormatError: DELETION_VECTORS, rows of its files may be deleted.
+    """
     table = open_table(settings, name)
     uri = table_uri(settings.lake_uri, name)
     if "deletionVectors" in (table.protocol().reader_features or ()):
@@ -154,12 +173,12 @@ def _look_up(settings: Settings, name: str, *, role: str, rules: SyncRules) -> S
             uri=uri,
         )
     stored = pa.schema(table.schema().to_arrow())
-    columns = [stored.field(each) for each in columns_needed(role, rules=rules)]
+    fields = [stored.field(each) for each in columns]
     adds = pa.table(table.get_add_actions(flatten=True))
     return SilverTable(
         role=role,
         uri=uri,
-        schema=pa.schema([pa.field(each.name, _plain(each.type)) for each in columns]),
+        schema=pa.schema([pa.field(each.name, _plain(each.type)) for each in fields]),
         files=tuple(
             SilverFile(path, recordings, log_times)
             for path, recordings, log_times in zip(
@@ -178,6 +197,10 @@ def _bounds(adds: pa.Table, column: str) -> list[tuple[object, object] | None]:
         return [None] * len(adds)
     both = zip(adds[f"min.{column}"].to_pylist(), adds[f"max.{column}"].to_pylist(), strict=True)
     return [None if low is None or high is None else (low, high) for low, high in both]
+
+
+def _pair(value: Sequence[Any] | None) -> Any:
+    return None if value is None else (value[0], value[1])
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

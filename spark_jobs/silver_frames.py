@@ -29,6 +29,7 @@ from spark_jobs.drives import in_batches
 from spark_jobs.frame_plan import DriveTask, DriveWork, FramePlan, payload_of, plan_frames, task_of
 from spark_jobs.report import JobReport, report_since
 from spark_jobs.silver_files import SilverTable, read_observations, silver_tables
+from spark_jobs.stage import deal
 from spark_jobs.sync_rules import sync_rules
 from spark_jobs.tables import (
     create_table,
@@ -132,9 +133,7 @@ def frames_from(
     )
     # A task of Spark is a file of the table: on a large fleet each takes several of ours.
     parts = min(len(payloads), max(_MOST_FILES, len(payloads) // 8))
-    df = spark.createDataFrame(pa.table({"payload": pa.array(payloads, pa.binary())}))
-    dealt = df.coalesce(1).repartition(max(parts, 1))
-    return dealt.mapInArrow(synchronise, from_arrow_schema(FRAMES))
+    return deal(spark, payloads, tasks=parts).mapInArrow(synchronise, from_arrow_schema(FRAMES))
 
 
 def synchroniser(

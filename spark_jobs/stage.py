@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 Work = Callable[[bytes], bytes]
 
@@ -29,11 +29,17 @@ def run_stage(spark: SparkSession, payloads: Sequence[bytes], work: Work) -> Ite
             for payload in batch.column(0).to_pylist():
                 yield pa.RecordBatch.from_arrays([pa.array([work(payload)], pa.binary())], ["r"])
 
-    # From one partition round-robin deals exactly one row to each task.
-    df = spark.createDataFrame(pa.table({"payload": pa.array(payloads, pa.binary())}))
-    tasks_df = df.coalesce(1).repartition(len(payloads))
-    for row in tasks_df.mapInArrow(work_through, "r binary").toLocalIterator():
+    dealt = deal(spark, payloads, tasks=len(payloads))
+    for row in dealt.mapInArrow(work_through, "r binary").toLocalIterator():
         yield bytes(row.r)
+
+
+def deal(spark: SparkSession, payloads: Sequence[bytes], *, tasks: int) -> DataFrame:
+    """Payloads as the one column of a frame, dealt evenly to a number of tasks."""
+    # From one partition round-robin deals as many rows to each task; adaptive execution, which
+    # puts small partitions together whatever they take to work through, leaves it alone.
+    df = spark.createDataFrame(pa.table({"payload": pa.array(payloads, pa.binary())}))
+    return df.coalesce(1).repartition(max(tasks, 1))
 
 
 def pack(weights: Sequence[int], *, limit: int, at_most: int) -> list[list[int]]:

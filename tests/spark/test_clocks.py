@@ -6,14 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import attrs
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from simulation.scoring import score_clocks
-from spark_jobs.silver_clocks import read_shared_frames
+from spark_jobs.shared_frames import bus_frame_tables, read_shared_frames
 from spark_jobs.tables import read_arrow
 from udfs.sync.rules import SyncRules
 
@@ -78,17 +78,21 @@ def test_the_job_runs_alone(fleet, clocks_report):
     assert report["version"] >= clocks_report.version
 
 
-def test_frames_are_read_where_two_recorders_of_a_drive_logged_them(spark, fleet, rows_of):
-    """Of ids that both hold every frame; of a drive with one logger none."""
+def test_frames_are_read_where_two_recorders_of_a_drive_logged_them(fleet, rows_of):
+    """Of ids that both hold every frame, of whole ids as many as are enough; of one logger none."""
     known = rows_of("bronze.recordings")
     buses = known.filter(pc.equal(known["recorder"], "bus"))["recording_id"].to_pylist()[:2]
-    given = {"drive_id": ["one"] * 2, "recording_id": buses, "recorder": ["left", "right"]}
-    shared = read_shared_frames(spark, fleet.settings, pa.table(given)).toArrow()
+    both = partial(
+        read_shared_frames,
+        bus_frame_tables(fleet.settings),
+        storage_options=fleet.settings.storage_options,
+    )
     frames = read_arrow(
         fleet.settings, "silver.can_frames", filters=[("recording_id", "in", buses)]
     )
-    assert len(shared) == len(frames) > 0
-    assert set(shared["role"].to_pylist()) == {"can_frames"}
-    assert set(shared["drive_id"].to_pylist()) == {"one"}
-    apart = {**given, "drive_id": ["one", "two"]}
-    assert len(read_shared_frames(spark, fleet.settings, pa.table(apart)).toArrow()) == 0
+    apart = dict(zip(buses, ("left", "right"), strict=True))
+    assert len(both(apart)) == len(frames) > 0
+    some = both(apart, at_most=1)
+    of_id = pc.equal(frames["can_id"], some["can_id"][0])
+    assert 1 < len(some) == len(frames.filter(of_id)) < len(frames)
+    assert len(both(dict.fromkeys(buses, "one logger"))) == 0

@@ -39,7 +39,10 @@ class Rectangle:
     def along(self, xy: FloatArray) -> FloatArray:
         """(N, 2) coordinates of points (N, 2) along its axes."""
         cos, sin = np.cos(self.yaw_rad), np.sin(self.yaw_rad)
-        return np.column_stack([cos * xy[:, 0] + sin * xy[:, 1], cos * xy[:, 1] - sin * xy[:, 0]])
+        placed = np.empty((len(xy), 2))
+        placed[:, 0] = cos * xy[:, 0] + sin * xy[:, 1]
+        placed[:, 1] = cos * xy[:, 1] - sin * xy[:, 0]
+        return placed
 
 
 def cluster_points(

@@ -166,6 +166,7 @@ def find_clusters(
     )
     near = ~is_ego & (np.hypot(x, y) < rules.max_range_m + 5.0)
     xy = points[:, :2] - lidar_xyz[:2]
+    distance_of = np.linalg.norm(xy, axis=1)
     slope = _highest_slope(points[near], lidar_xyz=lidar_xyz, least=rules.upward_slope)
     in_slab = np.flatnonzero(near & (height > rules.ground_margin_m) & (height < rules.slab_top_m))
     above = np.flatnonzero(near & (height >= rules.slab_top_m))
@@ -186,7 +187,7 @@ def find_clusters(
         is_thin = max(np.subtract(rectangle.high, rectangle.low)) < _MIN_CAR_FACE_M
         margin = _CROWN_M if is_thin else _ABOVE_M
         higher = above[_inside(xy[above], rectangle, margin_m=margin)]
-        distance = float(np.median(np.linalg.norm(xy[members], axis=1)))
+        distance = _median(distance_of[members])
         heights = _without_gap(
             height[members],
             height[higher],
@@ -340,6 +341,12 @@ def _highest_slope(points: FloatArray, *, lidar_xyz: FloatArray, least: float) -
     offset = points - lidar_xyz
     slopes = offset[:, 2] / np.hypot(offset[:, 0], offset[:, 1])
     return max(least, float(np.quantile(slopes, 0.999)))
+
+
+def _median(values: FloatArray) -> float:
+    """Of (N,) values, N >= 1; numpy's own takes 0.2 ms for a dozen."""
+    ordered, middle = np.sort(values), len(values) // 2
+    return float(ordered[middle] + ordered[-1 - middle]) / 2
 
 
 def _inside(xy: FloatArray, rectangle: Rectangle, *, margin_m: float) -> npt.NDArray[np.bool_]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import attrs
 
 from contracts.ids import content_hash
@@ -70,7 +72,7 @@ class LabelRules:
     ego_front_m: float = 3.9
     ego_rear_m: float = 1.2
 
-    @property
+    @cached_property
     def version(self) -> str:
         """First 16 hex digits of the hash of rules, classes and algorithm."""
         classes = [attrs.asdict(each) for each in (PEDESTRIAN, CYCLIST, CAR, TRUCK)]
