@@ -16,34 +16,37 @@ DATASET_TABLES = ("gold.datasets", "gold.dataset_samples")
 @dg.multi_asset(
     name="scenarios",
     specs=[
-        table_spec("gold.scenarios", group="scenarios", deps=["silver.frames", "silver.objects"])
+        table_spec(name, group="scenarios", deps=["silver.frames", "silver.objects"])
+        for name in ("gold.scenarios", "gold.scenario_versions")
     ],
     retry_policy=RETRIES,
     pool=SPARK_POOL,
 )
-def scenarios(deployment: Deployment, spark: Spark) -> dg.MaterializeResult[None]:
+def scenarios(deployment: Deployment, spark: Spark) -> Iterator[dg.MaterializeResult[None]]:
     """Find situations by SQL rules in the frames and tracks of every drive."""
     from spark_jobs import gold_scenarios
 
     settings = deployment.settings
     with stated_failures():
         report = gold_scenarios.run(spark.session, settings)
-    return table_result(settings, report.table, more=job_metadata(report))
+    yield table_result(settings, report.table, more=job_metadata(report))
+    yield table_result(settings, gold_scenarios.VERSIONS)
 
 
 @dg.multi_asset(
     name="labels",
     specs=[
         table_spec(
-            "gold.labels",
+            name,
             group="labels",
             deps=["silver.frames", "silver.transforms", "bronze.recordings", "bronze.schemas"],
         )
+        for name in ("gold.labels", "gold.label_versions")
     ],
     retry_policy=RETRIES,
     pool=SPARK_POOL,
 )
-def labels(deployment: Deployment, spark: Spark) -> dg.MaterializeResult[None]:
+def labels(deployment: Deployment, spark: Spark) -> Iterator[dg.MaterializeResult[None]]:
     """Label the lidar sweeps of the frames and project the boxes into the images."""
     from spark_jobs import gold_labels
 
@@ -52,7 +55,8 @@ def labels(deployment: Deployment, spark: Spark) -> dg.MaterializeResult[None]:
         report = gold_labels.run(spark.session, settings)
     shown = labelled_frame(settings)
     more = {"labels/frame": picture(shown, title="A labelled frame")} if shown else {}
-    return table_result(settings, report.table, more={**job_metadata(report), **more})
+    yield table_result(settings, report.table, more={**job_metadata(report), **more})
+    yield table_result(settings, gold_labels.VERSIONS)
 
 
 @dg.multi_asset(

@@ -53,7 +53,7 @@ class Deployment(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class Spark(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """A session on the Spark server, opened when an asset first asks for it."""
+    """A session on the Spark server, opened when an asset first has work for it."""
 
     deployment: dg.ResourceDependency[Deployment]
     _session: Any = PrivateAttr(default=None)
@@ -62,14 +62,19 @@ class Spark(dg.ConfigurableResource):  # type: ignore[type-arg]
     def session(self) -> "SparkSession":
         """The session of this run."""
         if self._session is None:
-            from spark_jobs.session import connect
-            from spark_jobs.tables import register_existing
+            from spark_jobs.session import deferred
 
-            settings = self.deployment.settings
-            self._session = connect(settings)
-            # The server's catalogue may be younger than the lake.
-            register_existing(self._session, settings)
+            self._session = deferred(self._opened)
         return self._session
+
+    def _opened(self) -> "SparkSession":
+        from spark_jobs.session import connect
+        from spark_jobs.tables import register_existing
+
+        session = connect(self.deployment.settings)
+        # The server's catalogue may be younger than the lake.
+        register_existing(session, self.deployment.settings)
+        return session
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close the session; the server goes on."""

@@ -446,6 +446,14 @@ SAMPLE_BOX = pa.struct(
     ]
 )
 
+_VERSIONS = {
+    "drive_id": (_STR, "Drive"),
+    "sync_version": (_STR, "Version of the frames; of a drive the latest counts"),
+    "rules_version": (_STR, "Hash of the rules and the algorithm"),
+    "rows": (_I64, "Rows of the drive, 0 where nothing was found"),
+    "created_ns": (_I64, "When, UTC"),
+}
+
 _REST: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...], str]] = {
     "silver.clocks": (
         "a clock segment of a recorder: t_ns = stamp - offset_ns - drift since anchor_ns",
@@ -509,6 +517,18 @@ _REST: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...],
             "sync_version": (_STR, "Version of the frames it was found in"),
         },
         ("drive_id", "scenario", "start_ns"),
+        "team:perception",
+    ),
+    "gold.scenario_versions": (
+        "a search of a drive for situations: what they were found in, and how many there were",
+        _VERSIONS,
+        ("drive_id", "created_ns"),
+        "team:perception",
+    ),
+    "gold.label_versions": (
+        "a labelling of a drive: what its labels were made of, and how many there were",
+        _VERSIONS,
+        ("drive_id", "created_ns"),
         "team:perception",
     ),
     "gold.labels": (
@@ -604,7 +624,9 @@ _REST: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...],
 
 
 _ALSO_REQUIRED = {
-    "silver.frame_versions": ("sync_version", "rules_version", "frames_version", "clocks_version")
+    "silver.frame_versions": ("sync_version", "rules_version", "frames_version", "clocks_version"),
+    "gold.scenario_versions": tuple(_VERSIONS),
+    "gold.label_versions": tuple(_VERSIONS),
 }
 
 

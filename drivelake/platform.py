@@ -26,7 +26,15 @@ import psutil
 from contracts.errors import PlatformError
 from contracts.settings import Settings
 from drivelake.environment import PROJECT
-from spark_jobs.server import answers, local_port, service_mark, start_server, stop_group
+from spark_jobs.server import (
+    answers,
+    is_started_on_demand,
+    local_port,
+    service_mark,
+    start_server,
+    started_on_demand,
+    stop_group,
+)
 from spark_jobs.service_log import last_error
 from spark_jobs.storage import uri_of
 
@@ -119,27 +127,31 @@ def stop_platform(settings: Settings) -> list[str]:
 def spark_at_hand(settings: Settings, *, brief: bool = False) -> Iterator[None]:
     """A Spark server for the block: the one that runs, or one that ends with the last such block.
 
-    Commands that run at once share it, whichever of them has started it; one that is killed counts
-    no more.
+    It is started when somebody first connects: where nothing is to be done there is none. Commands
+    that run at once share it, whichever of them has started it; one that is killed counts no more.
 
     Args:
         settings: Of the home.
         brief: Whether one that is started will have little data to do with (`start_server`).
     """
     port = local_port(settings.spark_remote)
-    if port is None:  # on another machine
-        yield
+    if port is None or is_started_on_demand(settings.spark_remote):
+        yield  # it is on another machine, or a block around this one has it
         return
     folder = settings.home / "run"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "spark.users").open("w") as users:
-        with _alone(settings):
-            if "spark" not in running(settings) and not answers(port):
-                _start_spark(settings, brief=brief)
-                _lent(settings).touch()
-            fcntl.flock(users, fcntl.LOCK_SH)
+
+        def start() -> None:
+            with _alone(settings):
+                if "spark" not in running(settings) and not answers(port):
+                    _start_spark(settings, brief=brief)
+                    _lent(settings).touch()
+                fcntl.flock(users, fcntl.LOCK_SH)
+
         try:
-            yield
+            with started_on_demand(settings.spark_remote, start):
+                yield
         finally:
             with _alone(settings):
                 if _lent(settings).exists() and _is_last(users):
@@ -225,6 +237,7 @@ def service_environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",  # threads that wait would keep cores from others
         **({"DRIVELAKE_SYNC": uri_of(settings.sync_uri)} if settings.sync_uri else {}),
         **settings.storage_options,
     }

@@ -93,6 +93,7 @@ def _spark(settings: Settings, statement: str) -> pa.Table:
     from pyspark.errors import PySparkException
 
     from spark_jobs.session import connected
+    from spark_jobs.tables import register_existing
 
     if not reachable(settings.spark_remote):
         raise SetupError(
@@ -101,6 +102,13 @@ def _spark(settings: Settings, statement: str) -> pa.Table:
         )
     try:
         with connected(settings) as spark:
+            try:
+                return spark.sql(statement).toArrow()
+            except PySparkException as error:
+                # The server's catalogue may be younger than the lake.
+                unknown = error.getCondition() == "TABLE_OR_VIEW_NOT_FOUND"
+                if not (unknown and register_existing(spark, settings)):
+                    raise
             return spark.sql(statement).toArrow()
     except PySparkException as error:
         if (error.getCondition() or "").startswith("FAILED_READ_FILE"):

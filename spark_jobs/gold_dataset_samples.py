@@ -23,7 +23,7 @@ from contracts.settings import Settings
 from contracts.tables import TABLES
 from spark_jobs.payloads import Place, places_of, read_payloads
 from spark_jobs.tables import (
-    ensure_table,
+    create_table,
     is_one_of,
     merge_rows,
     read,
@@ -125,7 +125,7 @@ def build_dataset(spark: SparkSession, settings: Settings, spec: DatasetSpec) ->
     """
     started = time.monotonic()
     for name in (DATASETS, SAMPLES):
-        ensure_table(spark, settings, TABLES[name])
+        create_table(settings, TABLES[name])
     versions = {**table_versions(settings, SOURCES), **spec.versions}
     known = _known(settings, spec, versions)
     if known is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,10 +16,12 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from contracts.settings import Settings
 from contracts.tables import TABLES
+from spark_jobs.drive_versions import drives_with_rows, pending_drives, record_versions
 from spark_jobs.drives import in_batches, read_recordings, tables_of_type
 from spark_jobs.payloads import Place, places_of, read_payloads
 from spark_jobs.report import JobReport, report_since
 from spark_jobs.tables import (
+    create_table,
     ensure_table,
     is_one_of,
     read,
@@ -34,6 +35,7 @@ from udfs.perception.frame_labels import FRAME_COLUMNS, LABELS, label_frames
 from udfs.perception.rules import LabelRules
 
 TABLE = "gold.labels"
+VERSIONS = "gold.label_versions"
 FRAMES = "silver.frames"
 CAMERA_INFO = "sensor_msgs_camerainfo"
 CLIP_NS = 20_000_000_000
@@ -61,27 +63,37 @@ def run(
     """
     started = time.monotonic()
     rules = rules or LabelRules()
-    ensure_table(spark, settings, TABLES[TABLE])
+    create_table(settings, TABLES[TABLE])
     before = table_version(settings, TABLE)
-    pending = _pending(spark, settings, drive_ids=drive_ids, rules=rules)
+    pending = pending_drives(settings, VERSIONS, drive_ids=drive_ids, rules_version=rules.version)
+    labelled = []
+    for name in (TABLE, VERSIONS) if pending else ():
+        ensure_table(spark, settings, TABLES[name])
     for batch in in_batches(pending):
-        frames = read(spark, FRAMES).where(is_one_of("drive_id", batch))
-        chosen = read_recordings(settings, drive_ids=batch)
-        replace_rows(
-            spark,
-            settings,
-            TABLE,
-            labels_from(
-                frames,
-                tasks=min(_MOST_TASKS, _TASKS_A_DRIVE * len(batch)),
-                calibrations=read_calibrations(settings, chosen),
-                places=places_of(chosen),
-                storage_options=settings.storage_options,
-                rules=rules,
-            ),
-            where=is_one_of("drive_id", batch),
+        # Most drives may have no camera and lidar at once; one that had them may have none now.
+        work = sorted(
+            {drive for name in (FRAMES, TABLE) for drive in drives_with_rows(settings, name, batch)}
         )
-    return report_since(settings, TABLE, before=before, drives=pending, started_s=started)
+        if work:
+            chosen = read_recordings(settings, drive_ids=work)
+            replace_rows(
+                spark,
+                settings,
+                TABLE,
+                labels_from(
+                    read(spark, FRAMES).where(is_one_of("drive_id", work)),
+                    tasks=min(_MOST_TASKS, _TASKS_A_DRIVE * len(work)),
+                    calibrations=read_calibrations(settings, chosen),
+                    places=places_of(chosen),
+                    storage_options=settings.storage_options,
+                    rules=rules,
+                ),
+                where=is_one_of("drive_id", work),
+            )
+        labelled += work
+        made = {drive: pending[drive] for drive in batch}
+        record_versions(settings, VERSIONS, made, table=TABLE, rules_version=rules.version)
+    return report_since(settings, TABLE, before=before, drives=labelled, started_s=started)
 
 
 def labels_from(
@@ -168,26 +180,6 @@ def _labeller(
         return pa.concat_tables(parts)
 
     return label
-
-
-def _pending(
-    spark: SparkSession,
-    settings: Settings,
-    *,
-    drive_ids: Sequence[str] | None,
-    rules: LabelRules,
-) -> list[str]:
-    """Drives whose labels were made on other frames or by other rules, or are not there."""
-    if not table_exists(settings, FRAMES):
-        return []
-    frames = read(spark, FRAMES).where("lidar_state = 'ok'")
-    if drive_ids is not None:
-        frames = frames.where(is_one_of("drive_id", drive_ids))
-    wanted = frames.select("drive_id", "sync_version").distinct()
-    of_these_rules = F.col("labeller_version") == rules.version
-    done = read(spark, TABLE).where(of_these_rules).select("drive_id", "sync_version").distinct()
-    rows: list[Any] = wanted.exceptAll(done).select("drive_id").distinct().collect()
-    return sorted(row.drive_id for row in rows)
 
 
 if __name__ == "__main__":

@@ -17,22 +17,25 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812  Spark's own usage
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from contracts.ids import content_hash
 from contracts.settings import Settings
 from contracts.tables import TABLES
+from spark_jobs.drive_versions import drives_with_rows, pending_drives, record_versions
 from spark_jobs.drives import in_batches
 from spark_jobs.report import JobReport, report_since
 from spark_jobs.scenario_rules import RULES, ScenarioRule
 from spark_jobs.tables import (
+    create_table,
     ensure_table,
     is_one_of,
     read,
     read_arrow,
     replace_rows,
-    table_exists,
     table_version,
 )
 
 TABLE = "gold.scenarios"
+VERSIONS = "gold.scenario_versions"
 FRAMES = "silver.frames"
 CLOCKS = "silver.clocks"
 OBJECTS = "silver.objects"
@@ -45,7 +48,7 @@ def run(
     drive_ids: Sequence[str] | None = None,
     rules: Sequence[ScenarioRule] = RULES,
 ) -> JobReport:
-    """Find the situations of every drive; drives in which nothing changed are not written again.
+    """Find the situations of drives whose frames or rules are new; rows that hold are left alone.
 
     Args:
         spark: Session.
@@ -54,23 +57,32 @@ def run(
         rules: What to look for.
     """
     started = time.monotonic()
-    ensure_table(spark, settings, TABLES[TABLE])
+    create_table(settings, TABLES[TABLE])
     before = table_version(settings, TABLE)
+    version = content_hash(sorted((rule.name, rule.version) for rule in rules))[:16]
+    pending = pending_drives(settings, VERSIONS, drive_ids=drive_ids, rules_version=version)
     worked: list[str] = []
-    for batch in in_batches(_drives(settings, drive_ids=drive_ids)):
-        found = scenarios_from(spark, drive_ids=batch, rules=rules)
-        changed = _changed(settings, found, drive_ids=batch)
-        if not changed:
-            continue
-        rows = found.filter(pc.is_in(found["drive_id"], pa.array(changed)))
-        replace_rows(
-            spark,
-            settings,
-            TABLE,
-            spark.createDataFrame(rows.to_pylist(), from_arrow_schema(found.schema)),
-            where=is_one_of("drive_id", changed),
+    for name in (TABLE, VERSIONS) if pending else ():
+        ensure_table(spark, settings, TABLES[name])
+    for batch in in_batches(pending):
+        work = sorted(
+            {drive for name in (FRAMES, TABLE) for drive in drives_with_rows(settings, name, batch)}
         )
-        worked += changed
+        if work:
+            found = scenarios_from(spark, drive_ids=work, rules=rules)
+            changed = _changed(settings, found, drive_ids=work)
+            if changed:
+                rows = found.filter(pc.is_in(found["drive_id"], pa.array(changed)))
+                replace_rows(
+                    spark,
+                    settings,
+                    TABLE,
+                    spark.createDataFrame(rows.to_pylist(), from_arrow_schema(found.schema)),
+                    where=is_one_of("drive_id", changed),
+                )
+            worked += changed
+        made = {drive: pending[drive] for drive in batch}
+        record_versions(settings, VERSIONS, made, table=TABLE, rules_version=version)
     return report_since(settings, TABLE, before=before, drives=worked, started_s=started)
 
 
@@ -145,14 +157,6 @@ def _on_utc(rows: DataFrame, clocks: DataFrame) -> DataFrame:
         .withColumn("t_ns", placed)
         .drop("stamp_ns", "holds_from_ns", "holds_to_ns", "anchor_ns", "offset_ns", "drift_ppb")
     )
-
-
-def _drives(settings: Settings, *, drive_ids: Sequence[str] | None) -> list[str]:
-    if not table_exists(settings, FRAMES):
-        return []
-    filters = None if drive_ids is None else [("drive_id", "in", list(drive_ids))]
-    frames = read_arrow(settings, FRAMES, columns=["drive_id"], filters=filters)
-    return sorted(pc.unique(frames["drive_id"]).to_pylist())
 
 
 def _changed(settings: Settings, found: pa.Table, *, drive_ids: Sequence[str]) -> list[str]:

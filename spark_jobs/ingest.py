@@ -210,9 +210,9 @@ def _job(
 
 
 def _report(job: _Job, started: float, *, register: bool) -> IngestReport:
-    if register:
-        register_existing(job.spark, job.settings)
     tally = job.tally
+    if register and tally.batch_ids:
+        register_existing(job.spark, job.settings)
     return IngestReport(
         outcomes=dict(tally.outcomes),
         unchanged=tally.unchanged,

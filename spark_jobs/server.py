@@ -12,7 +12,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -197,6 +198,30 @@ def start_server(
         raise
     process.returncode = 0  # the server outlives this object; `stop_group` collects its status
     return server
+
+
+_starters: dict[str, Callable[[], None]] = {}
+
+
+@contextmanager
+def started_on_demand(remote: str, start: Callable[[], None]) -> Iterator[None]:
+    """Within the block `start` is called before a session at an address is opened."""
+    _starters[remote] = start
+    try:
+        yield
+    finally:
+        del _starters[remote]
+
+
+def is_started_on_demand(remote: str) -> bool:
+    """Whether this process is within a block of `started_on_demand` for an address."""
+    return remote in _starters
+
+
+def start_if_asked(remote: str) -> None:
+    """Call what `started_on_demand` has for an address; a server of somebody else's is there."""
+    if start := _starters.get(remote):
+        start()
 
 
 def service_mark(settings: Settings, name: str) -> dict[str, str]:

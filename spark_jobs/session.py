@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from pyspark.sql import SparkSession
 from pyspark.sql.connect.client.retries import DefaultPolicy
 
 from contracts.settings import Settings
 from spark_jobs.recording_source import register
+from spark_jobs.server import start_if_asked
 
 _SESSION_CONFIGURATION = {
     "spark.sql.session.timeZone": "UTC",
@@ -28,6 +30,7 @@ def connect(settings: Settings) -> SparkSession:
 
     It knows the format "recording". Close it with `stop()`; the server goes on.
     """
+    start_if_asked(settings.spark_remote)
     builder = SparkSession.builder.remote(settings.spark_remote)
     for key, value in _SESSION_CONFIGURATION.items():
         builder = builder.config(key, value)
@@ -38,13 +41,42 @@ def connect(settings: Settings) -> SparkSession:
     return spark
 
 
+class DeferredSession:
+    """A session that is opened when it is first asked for something: many runs find no work.
+
+    Attributes:
+        opening: Opens it.
+    """
+
+    def __init__(self, opening: Callable[[], SparkSession]) -> None:
+        self.opening = opening
+        self._session: SparkSession | None = None
+
+    def __getattr__(self, name: str) -> object:
+        """What the session has of this name."""
+        if self._session is None:
+            self._session = self.opening()
+        return getattr(self._session, name)
+
+    def stop(self) -> None:
+        """Close the session, if it was opened."""
+        if self._session is not None:
+            self._session.stop()
+            self._session = None
+
+
+def deferred(opening: Callable[[], SparkSession]) -> SparkSession:
+    """A session that `opening` opens when it is first asked for something."""
+    return cast("SparkSession", DeferredSession(opening))
+
+
 @contextmanager
 def connected(settings: Settings) -> Iterator[SparkSession]:
-    """A session for the block, closed at its end.
+    """A session for the block, opened when first used and closed at the block's end.
 
     A session that is left open goes on retrying once its server has gone.
     """
-    spark = connect(settings)
+    spark = deferred(lambda: connect(settings))
     try:
         yield spark
     finally:

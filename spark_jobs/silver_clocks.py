@@ -23,7 +23,7 @@ from spark_jobs.shared_frames import bus_frame_tables, read_shared_frames
 from spark_jobs.silver_files import SilverTable, read_observations, silver_tables
 from spark_jobs.stage import deal, pack
 from spark_jobs.sync_rules import sync_rules
-from spark_jobs.tables import ensure_table, is_one_of, read_arrow, replace_rows, table_version
+from spark_jobs.tables import create_table, is_one_of, read_arrow, replace_rows, table_version
 from udfs.sync.drive_clocks import CLOCKS, clock_version, estimate_drive_clocks, recorders_of
 from udfs.sync.rules import SyncRules
 
@@ -49,7 +49,7 @@ def run(
     """
     started = time.monotonic()
     rules = rules or sync_rules(settings)
-    ensure_table(spark, settings, TABLES[TABLE])
+    create_table(settings, TABLES[TABLE])
     before = table_version(settings, TABLE)
     recordings = read_recordings(settings, drive_ids=drive_ids)
     # without a message there is no stamp, and so no clock

@@ -84,13 +84,12 @@ def run(
     started = time.monotonic()
     rules = rules or sync_rules(settings)
     for name in (TABLE, VERSIONS):
-        if not table_exists(settings, name):
-            ensure_table(spark, settings, TABLES[name])
-        else:
-            create_table(settings, TABLES[name])  # it may lack a column
+        create_table(settings, TABLES[name])
     before = table_version(settings, TABLE)
     clocks_version, clocks = _read_clocks(settings, drive_ids=drive_ids)
     pending = _pending(settings, clocks, clocks_version=clocks_version, rules=rules)
+    for name in (TABLE, VERSIONS) if pending else ():
+        ensure_table(spark, settings, TABLES[name])
     written = []
     for batch in in_batches(pending):
         drives = [pending[each][0] for each in batch]

@@ -296,7 +296,7 @@ def store_rows(
         rows: At least one; all equal in the columns of `identity`.
         identity: Columns of text that name what the rows belong to.
     """
-    ensure_table(spark, settings, TABLES[name])
+    create_table(settings, TABLES[name])
     [of] = rows.select(identity).group_by(identity).aggregate([]).to_pylist()
     filters = [(column, "=", value) for column, value in of.items()]
     if _as_set(read_arrow(settings, name, filters=filters)) == _as_set(rows):

@@ -19,6 +19,7 @@ from spark_jobs.server import BRIEF_JAVA
 ROOT = Path(__file__).resolve().parent.parent
 # Every Spark server of a test lives for minutes (`spark_jobs.server.start_server`, `brief`).
 os.environ.setdefault("JDK_JAVA_OPTIONS", BRIEF_JAVA)
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the platform's processes have it
 
 
 def _place_of(nodeid: str) -> str:

@@ -127,7 +127,7 @@ def run_job(spark, fleet):
     """`run_job("silver_clocks", …)`: run a job over the fleet's drives; gives its report."""
     import importlib
 
-    def run(name, **options):
+    def run(name, *, spark=spark, **options):
         job = importlib.import_module(f"spark_jobs.{name}")
         options = {"drive_ids": fleet.drive_ids, **options}
         return job.run(spark, fleet.settings, **options)

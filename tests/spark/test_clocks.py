@@ -43,8 +43,8 @@ def test_each_clock_names_its_evidence(clocks_report, rows_of):
 
 
 def test_a_second_run_commits_nothing(run_job, clocks_report):
-    """The same recordings and rules: no second commit."""
-    again = run_job("silver_clocks")
+    """The same recordings and rules: no second commit, and no question to Spark."""
+    again = run_job("silver_clocks", spark=None)
     assert (again.committed, again.version, again.drives) == (False, clocks_report.version, ())
 
 

@@ -41,10 +41,13 @@ def test_a_scenario_says_what_was_measured(report, rows_of):
             assert measured["min_acceleration_m_s2"] < -3.5
 
 
-def test_a_second_run_commits_nothing(run_job, report):
-    """The same frames and rules: no second commit."""
-    again = run_job("gold_scenarios")
-    assert (again.committed, again.version) == (False, report.version)
+def test_a_second_run_commits_nothing(run_job, report, rows_of, fleet):
+    """The same frames and rules: no second commit, no question to Spark; each drive is known."""
+    again = run_job("gold_scenarios", spark=None)
+    assert (again.committed, again.version, again.drives) == (False, report.version, ())
+    found = {row["drive_id"]: row["rows"] for row in rows_of("gold.scenario_versions").to_pylist()}
+    assert set(found) == set(fleet.drive_ids)
+    assert sum(found.values()) == len(rows_of("gold.scenarios"))
 
 
 def test_a_rule_that_is_dropped_takes_its_rows_along(run_job, report, rows_of, fleet):

@@ -10,8 +10,9 @@ import attrs
 import pyarrow as pa
 import pytest
 
-from contracts.errors import SchemaMismatchError
+from contracts.errors import ContractViolation, SchemaMismatchError
 from contracts.tables import TABLES
+from drivelake.query import run_query
 from spark_jobs.delta import open_table
 from spark_jobs.session import connected
 from spark_jobs.tables import (
@@ -63,6 +64,16 @@ def test_table_has_columns_comments_and_place(spark, settings):
     assert place == f"{settings.lake_uri}/gold/releases"
     assert NAME in list_tables(settings)
     assert NAME not in register_existing(spark, settings)
+
+
+def test_sql_names_tables_that_the_catalogue_does_not_know(spark, settings):
+    """A table that stands in the lake alone is named when it is first asked for."""
+    ensure_table(spark, settings, TABLES["gold.releases"])
+    spark.sql("DROP TABLE gold.releases").collect()  # the files stay: the table is external
+    found = run_query(settings, "SELECT count(*) AS releases FROM gold.releases")
+    assert found.column_names == ["releases"]
+    with pytest.raises(ContractViolation, match="nothing"):
+        run_query(settings, "SELECT * FROM gold.nothing")
 
 
 def test_replace_touches_its_rows_only(spark, settings):
