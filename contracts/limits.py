@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import attrs
 
-_SYNC_STATES = ("ok", "gap", "stale", "missing", "no_clock")
+_SYNC_STATES = ("ok", "gap", "stale", "missing", "no_clock", "jump")
 
 VALUE_SETS: Mapping[str, tuple[str, ...]] = {
     "bronze.uploads.state": (

@@ -13,7 +13,7 @@ from udfs.sync.interpolation import FloatArray, interpolate_linear
 from udfs.sync.limits import NO_LIMIT, Limits
 from udfs.sync.pairing import Paired, pair_samples, use_once
 from udfs.sync.rules import AlignRule
-from udfs.sync.states import CODES, GAP, MISSING, NO_CLOCK, OK, STALE, words_of
+from udfs.sync.states import CODES, JUMP, MISSING, NO_CLOCK, OK, STALE, words_of
 
 StateArray = npt.NDArray[np.str_]
 
@@ -48,7 +48,8 @@ class Aligned:
         t_ns: (M,) int64, time of the nearest sample; 0 where index is -1.
         sync_error_ns: (M,) int64, t_ns minus the instant; 0 where index is -1.
         state: (M,) ok, gap (no sample close enough around the instant), stale (the nearest sample
-            belongs to another instant, or is too old), missing (no sample within reach).
+            belongs to another instant, or is too old), missing (no sample within reach), jump (the
+            clock of the samples jumped around the instant).
         values: (M,) float64 each.
     """
 
@@ -66,7 +67,7 @@ def align(
 
     Nothing is extrapolated: an instant before the first or behind the last sample takes the nearest
     one within `rule.max_error_ns`, or is `stale`. Between two samples with a jump of their clock
-    between them there is a `gap`, however near they are.
+    between them there is a `jump`, however near they are.
 
     Args:
         reference_t_ns: (M,) int64 instants, in any order.
@@ -100,7 +101,7 @@ def align(
     if rule.unique:
         use_once(paired, samples=len(stream.t_ns))
     if stream.piece is not None:
-        paired.state[_in_a_jump(instants, stream.t_ns, stream.piece) & ~ended] = CODES[GAP]
+        paired.state[_in_a_jump(instants, stream.t_ns, stream.piece) & ~ended] = CODES[JUMP]
     if is_nearest:
         values = {name: samples[paired.index] for name, samples in stream.values.items()}
     else:

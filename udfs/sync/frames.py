@@ -28,11 +28,11 @@ from udfs.sync.recorder_clocks import RecorderClock, clocks_of
 from udfs.sync.rules import AlignRule, SyncRules
 from udfs.sync.segments import BoolArray
 from udfs.sync.slices import Span
-from udfs.sync.states import NO_CLOCK, OK
+from udfs.sync.states import JUMP, OK
 
 FRAMES = TABLES["silver.frames"].schema
 REFERENCE = "reference"
-_ALGORITHM = 3
+_ALGORITHM = 4
 _QUANTITIES = ("speed_m_s", "yaw_rate_rad_s", "acceleration_m_s2", "steering_angle_rad")
 _POINTER = ("unit_offset", "data_offset", "data_length")
 CLOCK_COLUMNS = (
@@ -135,7 +135,7 @@ def frames_of_drive(
         Rows of `silver.frames`, one an image, ordered by camera and time. `clock` is `utc`, or
         `reference` where nothing ties the drive to UTC. An image whose stamp lies where the
         camera's clock jumped keeps its row: its time is that of the nearest segment, the
-        uncertainty is as large as the jump, and every stream is `no_clock`.
+        uncertainty is as large as the jump, and every stream is `jump`.
     """
     rows = clocks.to_pylist()
     recorders = recorders_of(rows)
@@ -301,14 +301,14 @@ def _samples(
 
 
 def _unplaced(aligned: Aligned, unknown: BoolArray) -> Aligned:
-    """What is known of a stream, but for instants that are not known themselves."""
+    """What is known of a stream, but for instants that lie in a jump and are not known."""
     if not unknown.any():
         return aligned
     return Aligned(
         index=np.where(unknown, -1, aligned.index),
         t_ns=np.where(unknown, 0, aligned.t_ns),
         sync_error_ns=np.where(unknown, 0, aligned.sync_error_ns),
-        state=np.where(unknown, NO_CLOCK, aligned.state),
+        state=np.where(unknown, JUMP, aligned.state),
         values={name: np.where(unknown, np.nan, value) for name, value in aligned.values.items()},
     )
 

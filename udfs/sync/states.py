@@ -15,7 +15,8 @@ STATES: Sequence[str] = (OK, GAP, STALE, MISSING, NO_CLOCK, JUMP)
 ok: there is a value. gap: the instant lies in a hole between samples that is too wide, or behind a
 declared gap. stale: the sample is too far away, too old, or belongs to another instant. missing:
 there is nothing that could be taken. no_clock: the stream's clock can't be related to the
-instants'. jump: what there is lies on the other side of a jump of the clock.
+instants'. jump: a clock jumped: what there is lies on the other side, or the instant itself has no
+time.
 """
 CODES = {state: code for code, state in enumerate(STATES)}
 _WORDS = np.array(STATES)

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.limits import VALUE_SETS
+from contracts.tables import TABLES
 from udfs.sync.align import Stream, align, without_clock
 from udfs.sync.rules import AlignRule
+from udfs.sync.states import STATES
 
 MS = 1_000_000
 LINEAR = AlignRule("linear", max_gap_ns=200 * MS, max_error_ns=50 * MS, period={"yaw": 2 * np.pi})
@@ -47,14 +50,22 @@ def test_linear_does_not_bridge_a_hole():
 
 @pytest.mark.parametrize("rule", [LINEAR, NEAREST])
 def test_nothing_is_paired_across_a_jump(rule):
-    """Between two samples with a jump between them is a gap, however near; at them there is not."""
+    """Between two samples with a jump between them is a jump, however near; at them is none."""
     jumped = Stream(instants(100, 130, 160), {"v": np.arange(3.0)}, np.array([0, 1, 1]))
     found = align(instants(99, 100, 101, 129, 130, 131), jumped, rule=rule)
     states = found.state.tolist()
-    assert [state == "gap" for state in states] == [False, False, True, True, False, False]
-    assert [state for state in states if state not in {"gap", "stale"}] != []
+    assert [state == "jump" for state in states] == [False, False, True, True, False, False]
+    assert [state for state in states if state not in {"jump", "stale"}] != []
     assert np.isnan(found.values["v"][2:4]).all()
     assert found.values["v"][[1, 4]].tolist() == [0.0, 1.0]
+
+
+def test_the_contract_has_every_reason():
+    """The closed set of each column of states is what synchronisation may say, and no more."""
+    columns = [name for name in TABLES["silver.frames"].schema.names if name.endswith("_state")]
+    assert len(columns) == 7
+    for column in columns:
+        assert set(VALUE_SETS[f"silver.frames.{column}"]) == set(STATES)
 
 
 def test_nothing_is_extrapolated():
