@@ -108,6 +108,25 @@ _FIELDS = pa.list_(
     )
 )
 
+_SENSORS = pa.list_(
+    pa.field(
+        "element",
+        pa.struct(
+            [
+                ("topic", _STR),
+                ("valid_from_ns", _I64),
+                ("valid_to_ns", _I64),
+                ("anchor_ns", _I64),
+                ("offset_ns", _I64),
+                ("drift_ppb", _F64),
+                ("uncertainty_ns", _I64),
+                ("drift_uncertainty_ppb", _F64),
+                ("samples", _I64),
+            ]
+        ),
+    )
+)
+
 _SILVER_KINDS: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]]]] = {
     "imu": (
         "an inertial measurement",
@@ -477,6 +496,10 @@ _REST: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...],
             "samples": (_I64, "Samples compared"),
             "correlation": (_F64, "Peak of the correlation, null where none was taken"),
             "alert": (_STR, "Evidence that contradicts the row, and by how much; null if none"),
+            "sensors": (
+                _SENSORS,
+                "Clocks that its sensors have of their own, less what the quickest message takes",
+            ),
             "clock_version": (_STR, "Hash of the recordings and rules it was estimated from"),
         },
         ("recording_id", "valid_from_ns"),

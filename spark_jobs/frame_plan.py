@@ -21,6 +21,7 @@ from udfs.sync.drive_clocks import recorders_of
 from udfs.sync.late import touched_spans
 from udfs.sync.recorder_clocks import clocks_of
 from udfs.sync.rules import SyncRules
+from udfs.sync.sensor_clocks import sensors_of
 from udfs.sync.slices import (
     BUCKET_NS,
     SLICE_NS,
@@ -250,9 +251,10 @@ def _facts_of_recordings(
 ) -> dict[str, Facts]:
     """What must be known of the channels of whole recordings; a task a recording."""
     tasks = [
-        json.dumps([name, recorder, [table.holding([name]).as_json() for table in tables]])
+        json.dumps([row, recorder, [table.holding([name]).as_json() for table in tables]])
         for drive in drives
         for name, recorder in recorders_of(drive.clocks).items()
+        for row in [_sensors_json(drive.clocks, name)]
     ]
     bare = [attrs.evolve(table, files=()) for table in tables]
     work = partial(
@@ -262,6 +264,12 @@ def _facts_of_recordings(
     return {name: _facts_from(facts) or {} for name, facts in results}
 
 
+def _sensors_json(clocks: Sequence[Mapping[str, Any]], recording: str) -> Mapping[str, Any]:
+    """A recording, and the clocks of its sensors as any of its rows has them."""
+    row = next(each for each in clocks if each["recording_id"] == recording)
+    return {name: row.get(name) for name in ("recording_id", "sensors")}
+
+
 def _facts_task(
     payload: bytes,
     *,
@@ -269,9 +277,12 @@ def _facts_task(
     rules: SyncRules,
     storage_options: Mapping[str, str],
 ) -> bytes:
-    name, recorder, files = json.loads(payload)
+    row, recorder, files = json.loads(payload)
+    name = row["recording_id"]
+    sensors = sensors_of([row], recorders={name: recorder})
     mine = [table.with_files(each) for table, each in zip(tables, files, strict=True)]
     whole: Facts = {}
     for part in iter_observations(mine, {name: None}, rules=rules, storage_options=storage_options):
-        whole = added([whole, facts_of(part, recorders={name: recorder}, rules=rules)])
+        facts = facts_of(part, recorders={name: recorder}, rules=rules, sensors=sensors)
+        whole = added([whole, facts])
     return json.dumps([name, _facts_json(whole)]).encode()

@@ -13,10 +13,13 @@ import pyarrow.compute as pc
 
 from contracts.recording import Int64Array
 from udfs.sync.rules import Quantity, SyncRules
+from udfs.sync.segments import Segment
+from udfs.sync.sensor_clocks import SensorClocks, SensorKey, fit_sensor_clock, on_recorder
 
 ChannelKey = tuple[str, str, str, str]
 """Recorder, stream, table and source."""
 _LATENCY_STEP_NS = 100_000
+_NO_SENSORS: SensorClocks = {}
 
 
 @attrs.frozen
@@ -85,6 +88,8 @@ class ChannelSamples:
         t_ns: (N,) int64 recorder's clock, ascending: when it was sensed.
         rows: (N,) int64 rows of the observations.
         facts: Of the whole channel, where these are samples of a part of it.
+        sensor_error_ns: Largest standard error of the clock that its sensor has of its own, at the
+            ends of a piece; 0 where it has none.
     """
 
     recorder: str
@@ -94,6 +99,7 @@ class ChannelSamples:
     t_ns: Int64Array
     rows: Int64Array
     facts: ChannelFacts | None = None
+    sensor_error_ns: float = 0.0
 
     @property
     def key(self) -> ChannelKey:
@@ -112,6 +118,7 @@ def split_channels(
     recorders: Mapping[str, str],
     rules: SyncRules,
     facts: Facts | None = None,
+    sensors: SensorClocks = _NO_SENSORS,
 ) -> list[ChannelSamples]:
     """Sort observations into channels.
 
@@ -121,13 +128,15 @@ def split_channels(
         rules: `max_latency_ns`.
         facts: Of the whole channels, where the observations are a part of them. The stamps are
             taken as they have it, and a channel without a sample here is there nevertheless.
+        sensors: Clocks of sensors that have one of their own; the same that the facts were made
+            with.
 
     Returns:
         Channels ordered by recorder, stream, table and source. Recordings of one recorder are
         segments of one channel.
     """
     channels = []
-    for part in _parts_of(observations, recorders=recorders):
+    for part in _parts_of(observations, recorders=recorders, sensors=sensors):
         known = facts.get(part.key) if facts is not None else None
         if facts is None or known is None:
             t_ns = _sensed_ns(part, rules=rules)
@@ -136,7 +145,10 @@ def split_channels(
             held = np.where(near, part.stamp_ns, part.log_ns - known.latency_ns)
             t_ns = held if known.is_stamped else part.log_ns
         by_time = np.argsort(t_ns, kind="stable")
-        channels.append(ChannelSamples(*part.key, t_ns[by_time], part.rows[by_time], known))
+        error_ns = _largest_error_ns(sensors.get(part.sensor, ()))
+        channels.append(
+            ChannelSamples(*part.key, t_ns[by_time], part.rows[by_time], known, error_ns)
+        )
     none = np.empty(0, np.int64)
     found = {each.key for each in channels}
     for key, known in (facts or {}).items():
@@ -145,8 +157,35 @@ def split_channels(
     return sorted(channels, key=lambda each: each.key)
 
 
-def facts_of(
+def estimate_sensor_clocks(
     observations: pa.Table, *, recorders: Mapping[str, str], rules: SyncRules
+) -> dict[SensorKey, tuple[Segment, ...]]:
+    """Clocks of the sensors whose stamps are, for the most part, far from the log times.
+
+    Args:
+        observations: As `OBSERVATIONS`, of a whole drive.
+        recorders: Recorder by recording_id; recordings that are not named are left out.
+        rules: `max_latency_ns`.
+    """
+    found: dict[SensorKey, tuple[Segment, ...]] = {}
+    seen = set()
+    for part in _parts_of(observations, recorders=recorders, sensors=_NO_SENSORS):
+        stamped = np.flatnonzero(part.has_stamp)
+        if part.sensor in seen or 2 * np.count_nonzero(part.is_near(rules)) > len(part.rows):
+            continue
+        seen.add(part.sensor)
+        pieces = fit_sensor_clock(part.stamp_ns[stamped], part.log_ns[stamped])
+        if pieces:
+            found[part.sensor] = pieces
+    return found
+
+
+def facts_of(
+    observations: pa.Table,
+    *,
+    recorders: Mapping[str, str],
+    rules: SyncRules,
+    sensors: SensorClocks = _NO_SENSORS,
 ) -> dict[ChannelKey, ChannelFacts]:
     """What must be known of whole channels, from a part of their observations or all.
 
@@ -154,10 +193,11 @@ def facts_of(
         observations: As `OBSERVATIONS`.
         recorders: Recorder by recording_id; recordings that are not named are left out.
         rules: `max_latency_ns`.
+        sensors: Clocks of sensors that have one of their own.
     """
     found = {}
     length = observations["data_length"]
-    for part in _parts_of(observations, recorders=recorders):
+    for part in _parts_of(observations, recorders=recorders, sensors=sensors):
         near = part.is_near(rules)
         late_ns = (part.log_ns - part.stamp_ns)[near]
         steps, counts = np.unique((late_ns + _LATENCY_STEP_NS // 2) // _LATENCY_STEP_NS,
@@ -188,7 +228,7 @@ class _Part:
         key: The channel.
         rows: (N,) int64 rows of the observations.
         log_ns: (N,) int64.
-        stamp_ns: (N,) int64; 0 where there is none.
+        stamp_ns: (N,) int64, on the recorder's clock if it is known how; 0 where there is none.
         has_stamp: (N,) bool.
     """
 
@@ -198,13 +238,25 @@ class _Part:
     stamp_ns: Int64Array
     has_stamp: npt.NDArray[np.bool_]
 
+    @property
+    def sensor(self) -> SensorKey:
+        """Recorder and topic, which is the source of all that is stamped."""
+        return self.key[0], self.key[3]
+
     def is_near(self, rules: SyncRules) -> npt.NDArray[np.bool_]:
         """(N,) whether a stamp may be on the recorder's clock."""
         near = np.abs(self.log_ns - self.stamp_ns) <= rules.max_latency_ns
         return np.asarray(self.has_stamp & near)
 
 
-def _parts_of(observations: pa.Table, *, recorders: Mapping[str, str]) -> Iterator[_Part]:
+def _largest_error_ns(pieces: Sequence[Segment]) -> float:
+    ends = [(each, np.array([each.start_ns, each.end_ns])) for each in pieces]
+    return max((float(each.error_at(at).max()) for each, at in ends), default=0.0)
+
+
+def _parts_of(
+    observations: pa.Table, *, recorders: Mapping[str, str], sensors: SensorClocks
+) -> Iterator[_Part]:
     known = pa.array(sorted(recorders), pa.string())
     inside = pc.is_in(observations["recording_id"], known)
     row_of = np.flatnonzero(inside.to_numpy())
@@ -223,13 +275,17 @@ def _parts_of(observations: pa.Table, *, recorders: Mapping[str, str]) -> Iterat
     order = np.argsort(codes, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
         recorder_name, stream, table, source = keys[codes[rows[0]]]
-        yield _Part(
+        part = _Part(
             key=(recorder_name, stream, table, source),
             rows=row_of[rows],
             log_ns=log_ns[rows],
             stamp_ns=stamp_ns[rows],
             has_stamp=has_stamp[rows],
         )
+        if pieces := sensors.get(part.sensor):
+            on_log, known = on_recorder(part.stamp_ns, part.log_ns, pieces)
+            part = attrs.evolve(part, stamp_ns=on_log, has_stamp=part.has_stamp & known)
+        yield part
 
 
 def best_channel(

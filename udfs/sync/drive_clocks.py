@@ -9,18 +9,19 @@ import pyarrow as pa
 
 from contracts.ids import content_hash
 from contracts.tables import TABLES
-from udfs.sync.channels import ChannelSamples, split_channels
+from udfs.sync.channels import ChannelSamples, estimate_sensor_clocks, split_channels
 from udfs.sync.evidence import DriveEvidence
 from udfs.sync.frame_keys import bus_frames_by_recorder
 from udfs.sync.observations import CAMERA
 from udfs.sync.rules import SyncRules
 from udfs.sync.segments import disjoint
+from udfs.sync.sensor_clocks import sensor_rows
 from udfs.sync.ties import Piece, Tie, fused
 
 CLOCKS = TABLES["silver.clocks"].schema
 RECORDINGS = ("drive_id", "recording_id", "recorder", "start_ns", "end_ns", "ingest_date")
 UTC = "utc"
-_ALGORITHM = 3
+_ALGORITHM = 4
 
 
 def clock_version(recording_ids: Sequence[str], *, rules: SyncRules) -> str:
@@ -49,6 +50,9 @@ def estimate_drive_clocks(
 
     All evidence for a clock counts, by its errors; what contradicts it is an alert of its row.
 
+    Sensors that stamp by a clock of their own are placed on their recorder's by the times at which
+    their messages arrived, first of all; the rows of the recorder hold their clocks.
+
     A clock that jumped has a row a segment. Readings between two segments belong to none: the jump
     is somewhere among them, or the clock showed them twice.
 
@@ -65,7 +69,8 @@ def estimate_drive_clocks(
     """
     rows = sorted(recordings.select(RECORDINGS).to_pylist(), key=lambda row: row["recording_id"])
     recorders = recorders_of(rows)
-    channels = split_channels(observations, recorders=recorders, rules=rules)
+    sensors = estimate_sensor_clocks(observations, recorders=recorders, rules=rules)
+    channels = split_channels(observations, recorders=recorders, rules=rules, sensors=sensors)
     frames = {} if can_frames is None else bus_frames_by_recorder(can_frames, recorders=recorders)
     evidence = DriveEvidence(channels, observations, frames=frames, rules=rules)
     ties = _tied(evidence)
@@ -80,6 +85,7 @@ def estimate_drive_clocks(
             "recording_id": row["recording_id"],
             "recorder": row["recorder"],
             **part,
+            "sensors": sensor_rows(sensors, recorders[row["recording_id"]]),
             "clock_version": version,
             "ingest_date": row["ingest_date"],
         }

@@ -5,8 +5,11 @@ latency is negative, so the fastest messages trace the lower edge of log minus s
 the tail above it is, the edge drifts as the two clocks do.
 
 The edge is found as a lower bound that touches the messages (Moon, Skelly and Towsley), and then as
-a line through the fastest messages of many blocks, whose scatter tells its error. What no stamps
-can tell is the least latency itself: it stays in the offset.
+a line through the fastest message of each of many blocks, whose scatter tells its error. So the
+offset is that at which the quickest message of a block arrives: a quantity that has an honest
+interval whatever the law of the latencies is. What the quickest one takes, no stamps can tell: it
+stays in the offset, and no stated error holds it. Where latencies begin is not asked for either: if
+they fade in, as lognormal ones do, nothing in a recording tells.
 
 Source:
     Moon, Skelly, Towsley, "Estimation and removal of clock skew from network delay measurements",
@@ -17,7 +20,6 @@ Source:
 from __future__ import annotations
 
 import itertools
-import math
 
 import attrs
 import numpy as np
@@ -25,7 +27,7 @@ import numpy.typing as npt
 
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
-from udfs.sync.clock_line import correlation_factor, fit_line, student_factor
+from udfs.sync.clock_line import fit_line
 from udfs.sync.floor_steps import floor_steps
 from udfs.sync.segments import Segment
 from udfs.sync.stamps import BACKWARD, OK, WILD, Step, cut_stamps
@@ -37,9 +39,6 @@ _BLOCK_MESSAGES = 12
 _MAX_BLOCKS = 64
 _SPREAD = 20.0
 _PASSES = 64
-_SHARP_SKEWNESS = 0.2
-_SOFT_SHARE = 0.5
-_SHAPES = np.linspace(0.2, 2.0, 181)
 
 
 @attrs.frozen
@@ -48,13 +47,12 @@ class EnvelopePiece:
 
     Attributes:
         line: The sensor's clock against the log's; None where there are too few messages. Its
-            offset is below the truth by the least latency. The error of the drift holds for any
-            latencies, that of the offset where they begin abruptly; where they fade in, no stamps
-            tell where they begin.
+            offset is below the truth by what the quickest message of a block takes on average,
+            which is not part of its error.
         first: First message of the piece.
         last: Last one, inclusive.
         messages: Messages of it that count.
-        median_latency_ns: Beyond the least.
+        median_latency_ns: Beyond that of the quickest.
         late_blocks: Stretches that were left out since even their quickest message came late.
     """
 
@@ -164,15 +162,7 @@ def _piece(sensor: Int64Array, log: Int64Array, part: Int64Array) -> EnvelopePie
     fit = fit_line(stamps[fastest], -behind[fastest], spread=_SPREAD)
     if np.count_nonzero(fit.is_kept) < _MIN_MESSAGES // _BLOCK_MESSAGES:
         return few
-    # Offsets are sensor minus log: the edge of the latencies lies above the line.
-    beyond, error = edge_of_least(-fit.residual_ns[fit.is_kept])
-    line = attrs.evolve(
-        fit.line,
-        offset_ns=fit.line.offset_ns - round(beyond),
-        offset_error_ns=error,
-        start_ns=int(stamps[0]),
-        end_ns=int(stamps[-1]),
-    )
+    line = attrs.evolve(fit.line, start_ns=int(stamps[0]), end_ns=int(stamps[-1]))
     latency = behind + line.offset_at(stamps)
     return EnvelopePiece(
         line=line,
@@ -190,45 +180,3 @@ def _fastest_of_blocks(above: FloatArray) -> Int64Array:
     edges = np.linspace(0, len(above), count + 1).astype(np.int64)
     pairs = itertools.pairwise(edges)
     return np.array([start + int(np.argmin(above[start:end])) for start, end in pairs])
-
-
-def edge_of_least(least: FloatArray) -> tuple[float, float]:
-    """Where the latencies begin, from the least of each block, and its standard error.
-
-    The least of many latencies follows a Weibull law that begins at the edge; the shape says how
-    sharp the edge is. Its L-moments give both.
-
-    Args:
-        least: (K,) float64, in the order of time.
-
-    Returns:
-        The edge, in the units of `least`, and its error from a jackknife over the blocks.
-
-    Source:
-        Hosking, "L-moments", J. R. Stat. Soc. B 52, 1990 (generalised extreme values, reversed).
-    """
-    count = len(least)
-    ordered = np.sort(least)
-    edge, skewness = (float(each[0]) for each in _edge(ordered[None, :]))
-    left_out, _ = _edge(np.array([np.delete(ordered, i) for i in range(count)]))
-    variance = (count - 1) / count * float(np.sum((left_out - np.mean(left_out)) ** 2))
-    widen = correlation_factor(least - np.mean(least)) * student_factor(count - 2)
-    # The flatter the edge begins, the more the law beyond the samples is a guess.
-    softness = min(max(_SHARP_SKEWNESS - skewness, 0.0) / _SHARP_SKEWNESS, 1.0)
-    guessed = _SOFT_SHARE * softness * (float(np.mean(least)) - edge)
-    least_error = 1.0 / math.sqrt(12.0 * count)
-    return edge, max(math.hypot(widen * math.sqrt(variance), guessed), least_error)
-
-
-def _edge(ordered: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(R,) edges of the Weibull laws of (R, K) sorted samples, and (R,) their skewness."""
-    count = ordered.shape[1]
-    rank = np.arange(count)
-    b0 = ordered.mean(axis=1)
-    b1 = ordered @ (rank / (count - 1)) / count
-    b2 = ordered @ (rank * (rank - 1) / ((count - 1) * (count - 2))) / count
-    scale = 2 * b1 - b0
-    skewness = (6 * b2 - 6 * b1 + b0) / np.maximum(scale, 1e-9)
-    of_shape = 3.0 - 2.0 * (1.0 - 3.0**-_SHAPES) / (1.0 - 2.0**-_SHAPES)
-    shape = np.interp(skewness, of_shape, _SHAPES)
-    return np.asarray(b0 - scale / (1.0 - 2.0**-shape)), skewness

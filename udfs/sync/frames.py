@@ -27,6 +27,7 @@ from udfs.sync.observations import CAMERA, GNSS, LIDAR, OBSERVATIONS, POSE, obse
 from udfs.sync.recorder_clocks import RecorderClock, clocks_of
 from udfs.sync.rules import AlignRule, SyncRules
 from udfs.sync.segments import BoolArray
+from udfs.sync.sensor_clocks import sensors_of
 from udfs.sync.slices import Span
 from udfs.sync.states import JUMP, OK
 
@@ -77,7 +78,8 @@ def sync_version(clocks: Iterable[Mapping[str, Any]], *, rules: SyncRules) -> st
         clocks: Rows of `silver.clocks` of one drive, in any order.
         rules: The rules.
     """
-    rows = sorted([row[name] for name in CLOCK_COLUMNS] for row in clocks)
+    named = ([row[name] for name in CLOCK_COLUMNS] + [row.get("sensors") or []] for row in clocks)
+    rows = sorted(named, key=lambda row: row[: len(CLOCK_COLUMNS)])
     return content_hash([rows, rules_version(rules)])[:16]
 
 
@@ -141,9 +143,12 @@ def frames_of_drive(
     recorders = recorders_of(rows)
     known = clocks_of(rows, rules=rules)
     observations = observations.combine_chunks()
+    sensors = sensors_of(rows, recorders=recorders)
     if facts is None:
-        facts = facts_of(observations, recorders=recorders, rules=rules)
-    channels = split_channels(observations, recorders=recorders, rules=rules, facts=facts)
+        facts = facts_of(observations, recorders=recorders, rules=rules, sensors=sensors)
+    channels = split_channels(
+        observations, recorders=recorders, rules=rules, facts=facts, sensors=sensors
+    )
     version = sync_version(rows, rules=rules)
     dates = {row["recording_id"]: row["ingest_date"] for row in rows}
     parts = []
@@ -208,6 +213,7 @@ def _frames_of_camera(
     count = len(t_ns)
     is_placed = placed.piece[order] != NO_PIECE
     error_ns = np.where(is_placed, placed.error_ns[order], clock.largest_jump_ns)
+    error_ns = np.hypot(error_ns, camera.sensor_error_ns)
     columns: dict[str, pa.Array] = {
         "clock": pa.repeat(UTC if clock.root == UTC else REFERENCE, count),
         "t_ns": pa.array(t_ns),
@@ -232,7 +238,8 @@ def _frames_of_camera(
             aligned = _unplaced(
                 align(t_ns, samples, rule=_rule(stream, rules), reach_ns=rules.reach_ns), ~is_placed
             )
-            error_ns = np.maximum(error_ns, of_chosen.error_at(t_ns))
+            of_stream = np.hypot(of_chosen.error_at(t_ns), chosen.sensor_error_ns)
+            error_ns = np.maximum(error_ns, of_stream)
         streams.append(aligned)
         columns |= _value_columns(stream, aligned)
         if stream == LIDAR:

@@ -12,6 +12,7 @@ from udfs.sync.drive_clocks import recorders_of
 from udfs.sync.frames import Choice, chosen_channels
 from udfs.sync.recorder_clocks import RecorderClock, clocks_of
 from udfs.sync.rules import SyncRules
+from udfs.sync.sensor_clocks import sensors_of
 from udfs.sync.slices import Span, instants_of, united
 
 Rows = Sequence[Mapping[str, Any]]
@@ -44,6 +45,10 @@ def touched_spans(
     """
     before, now = recorders_of(old), recorders_of(new)
     if not before.keys() <= now.keys() or any(before[each] != now[each] for each in before):
+        return None
+    known, sensors = sensors_of(old, recorders=before), sensors_of(new, recorders=now)
+    names = set(before.values())
+    if known != {key: pieces for key, pieces in sensors.items() if key[0] in names}:
         return None
     clocks = clocks_of(new, rules=rules)
     for name, clock in clocks_of(old, rules=rules).items():

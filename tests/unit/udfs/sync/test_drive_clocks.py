@@ -260,16 +260,40 @@ def test_frames_hold_every_sensor_at_the_exposure():
     assert all(row["clock"] == "utc" and row["ingest_date"] == DAY for row in rows_)
 
 
-def test_stamps_of_another_clock_give_way_to_log_time():
-    """A sensor whose stamps are seconds since power-on is placed by its log times."""
+@pytest.mark.parametrize("is_clock", [True, False])
+def test_stamps_of_another_clock_are_placed_on_the_recorders(is_clock):
+    """A sensor that counts from its start is placed by that clock, though its messages dawdle.
+
+    Stamps that are no clock's give way to log times, as late as these are.
+    """
     tables = drive()
     imu = tables["imu"]
-    booted = pa.array(imu["sensor_time_ns"].to_numpy() - START_NS)
-    where = imu.schema.get_field_index("sensor_time_ns")
-    tables["imu"] = imu.set_column(where, imu.schema.field(where), booted)
-    table, _ = clocks_of(tables, "adas-1", "bus-1")
+    rng = np.random.default_rng(8)
+    since = imu["sensor_time_ns"].to_numpy() - START_NS + 90 * SECOND
+    late = np.rint(12e6 * np.exp(0.5 * rng.normal(size=len(since)))).astype(np.int64)
+    booted = np.rint(since * (1 + 40e-6)).astype(np.int64)
+    given = {
+        "sensor_time_ns": booted if is_clock else rng.integers(0, SECOND, len(since)),
+        "log_time_ns": np.maximum.accumulate(imu["sensor_time_ns"].to_numpy() + late),
+    }
+    for name, values in given.items():
+        where = imu.schema.get_field_index(name)
+        imu = imu.set_column(where, imu.schema.field(where), pa.array(values))
+    tables["imu"] = imu
+    table, clocks = clocks_of(tables, "adas-1", "bus-1")
+    assert clocks["bus-1"]["sensors"] == []
+    assert [each["topic"] for each in clocks["adas-1"]["sensors"]] == ["/silver.imu"] * is_clock
     frames = build_frames(tables, table, rules=RULES)
     assert set(frames["yaw_rate_state"].to_pylist()) == {"ok"}
+    # Which sample is nearest follows from when it was sensed: 10 ms apart, from the first on.
+    grid = (frames["yaw_rate_t_ns"].to_numpy() - START_NS) % 10_000_000
+    away = np.angle(np.exp(2j * np.pi * grid / 10_000_000)) * 10_000_000 / (2 * np.pi)
+    spread = np.quantile(away, 0.9) - np.quantile(away, 0.1)
+    assert (spread < 600_000) == is_clock
+    if is_clock:
+        (sensor,) = clocks["adas-1"]["sensors"]
+        assert abs(sensor["drift_ppb"] - 40_000) < 4 * sensor["drift_uncertainty_ppb"]
+        assert sensor["uncertainty_ns"] < 400_000
 
 
 def test_fixes_without_a_position_are_no_fixes():

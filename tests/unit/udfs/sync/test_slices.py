@@ -9,13 +9,14 @@ import pytest
 
 from contracts.tables import TABLES
 from udfs.sync.align import Stream, align
-from udfs.sync.channels import added, facts_of
+from udfs.sync.channels import added, estimate_sensor_clocks, facts_of
 from udfs.sync.drive_clocks import recorders_of
 from udfs.sync.frames import frames_of_drive
 from udfs.sync.late import touched_spans
 from udfs.sync.observations import OBSERVATIONS
 from udfs.sync.recorder_clocks import clocks_of
 from udfs.sync.rules import AlignRule, SyncRules
+from udfs.sync.sensor_clocks import sensor_rows, sensors_of
 from udfs.sync.slices import BUCKET_NS, cut, image_spans, readings_within, united
 
 MS, SECOND = 1_000_000, 1_000_000_000
@@ -24,7 +25,7 @@ RULES = SyncRules()
 JUMP_NS = 3 * SECOND
 
 
-def samples(stream, recording, t_s, *, table, stamped=True, value=True, size=None):
+def samples(stream, recording, t_s, *, table, stamped=True, value=True, size=None, ahead_ns=0):
     """Observations at seconds of the recorder's clock, stamped unless told otherwise."""
     count = len(t_s)
     random = np.random.default_rng(len(stream))
@@ -38,7 +39,7 @@ def samples(stream, recording, t_s, *, table, stamped=True, value=True, size=Non
         "table": [table] * count,
         "source": [f"/{stream}/{recording}"] * count,
         "log_time_ns": t_ns + late,
-        "sensor_time_ns": pa.array(t_ns, mask=~has),
+        "sensor_time_ns": pa.array(t_ns + ahead_ns, mask=~has),
         "frame_id": [stream] * count,
         **({f"value_{i}": np.sin(np.asarray(t_s) + i) for i in range(3)} if value else {}),
         **(
@@ -77,7 +78,10 @@ def clock(recording, recorder, *, offset_ns=0, drift_ppb=0.0, span_s=(0, 200), m
 
 @pytest.fixture(scope="module")
 def drive():
-    """Observations and clocks of 200 s: gaps, a jump, lost stamps, a dead stream, two recorders."""
+    """Observations and clocks of 200 s: gaps, a jump, lost stamps, a dead stream, two recorders.
+
+    One sensor counts from its start.
+    """
     camera = np.arange(0.0, 200, 0.1)
     gnss = np.r_[np.arange(0.2, 60, 1.0), np.arange(97.3, 140, 0.2)]  # then no fix any more
     speed = np.r_[np.arange(0, 80, 0.02), np.arange(80.9, 130, 0.02), np.arange(136, 200, 0.02)]
@@ -94,7 +98,9 @@ def drive():
         samples("pose", "a", np.arange(0, 55, 0.05), table="odometry"),
         samples("speed_m_s", "b", bus_s, table="signals", stamped=False),
         samples("speed_m_s", "a", np.arange(0, 200, 0.5), table="odometry"),
-        samples("yaw_rate_rad_s", "a", np.arange(0, 200, 0.01), table="imu"),
+        samples(
+            "yaw_rate_rad_s", "a", np.arange(0, 200, 0.01), table="imu", ahead_ns=SECOND - START_NS
+        ),
         samples("yaw_rate_rad_s", "b", np.arange(0, 200, 0.5) - 4, table="imu"),
     ]
     rows = [
@@ -102,7 +108,11 @@ def drive():
         clock("b", "two", offset_ns=-4 * SECOND, span_s=(-4, 106)),
         clock("b", "two", offset_ns=JUMP_NS - 4 * SECOND, span_s=(109.2, 200)),
     ]
-    return pa.concat_tables(parts), rows
+    observations = pa.concat_tables(parts)
+    sensors = estimate_sensor_clocks(observations, recorders=recorders_of(rows), rules=RULES)
+    rows[0]["sensors"] = sensor_rows(sensors, "one")
+    assert [each["topic"] for each in rows[0]["sensors"]] == ["/yaw_rate_rad_s/a"]
+    return observations, rows
 
 
 def sliced(observations, rows, *, length_ns, spans=None):
@@ -110,7 +120,10 @@ def sliced(observations, rows, *, length_ns, spans=None):
     recorders, clocks = recorders_of(rows), clocks_of(rows, rules=RULES)
     # facts add up, whatever they are taken of
     thirds = [observations.take(np.arange(i, len(observations), 3)) for i in range(3)]
-    facts = added(facts_of(each, recorders=recorders, rules=RULES) for each in thirds)
+    sensors = sensors_of(rows, recorders=recorders)
+    facts = added(
+        facts_of(each, recorders=recorders, rules=RULES, sensors=sensors) for each in thirds
+    )
     camera = observations.filter(pc.equal(observations["stream"], "camera"))
     buckets = {"a": set((camera["log_time_ns"].to_numpy() // BUCKET_NS).tolist())}
     if spans is None:
