@@ -10,9 +10,13 @@ import numpy as np
 
 from contracts.recording import Int64Array
 from udfs.sync.drive_clocks import UTC, recorders_of
+from udfs.sync.fusion import TRUST
 from udfs.sync.mapping import Placed, place
 from udfs.sync.rules import SyncRules
 from udfs.sync.segments import FloatArray, Segment
+
+_OF_RECORDERS = TRUST.keys() - {"gnss_time"}
+"""Methods that tie a clock to that of another recorder."""
 
 
 @attrs.frozen
@@ -69,7 +73,7 @@ def _clock_of(
 ) -> RecorderClock:
     """Follow the references of a recorder's clock to their root: UTC, or a recorder."""
     root, seen = recorder, {recorder}
-    while _first(rows[root])["method"] == "shared_signal":
+    while _first(rows[root])["method"] in _OF_RECORDERS:
         reference = _first(rows[root])["reference"]
         if reference not in rows or reference in seen:
             break

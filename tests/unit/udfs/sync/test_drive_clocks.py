@@ -15,6 +15,7 @@ from contracts.tables import TABLES
 from udfs.sync.drive_clocks import clock_version, estimate_drive_clocks
 from udfs.sync.frames import build_frames, sync_version
 from udfs.sync.observations import OBSERVATIONS, columns_needed, observations_of
+from udfs.sync.recorder_clocks import clocks_of as recorder_clocks_of
 from udfs.sync.rules import SyncRules, si_factor, signal_key
 from udfs.sync.time_scales import WEEK_NS, gps_from_utc_ns
 
@@ -528,6 +529,8 @@ def test_frames_that_two_loggers_share_tie_a_recorder_that_shares_nothing_else()
     assert abs(second["offset_ns"] - 5 * SECOND) < 4 * second["uncertainty_ns"]
     away = (second["offset_ns"] - 5 * SECOND) - (bus["offset_ns"] + 3_200_000_000)
     assert abs(away) < 300_000
+    known = recorder_clocks_of(table.to_pylist(), rules=RULES)
+    assert {name: clock.root for name, clock in known.items()} == dict.fromkeys(clocks, "utc")
 
 
 @pytest.mark.parametrize("periods", [3, 40])
