@@ -22,16 +22,8 @@ from udfs.sync.late import touched_spans
 from udfs.sync.recorder_clocks import clocks_of
 from udfs.sync.rules import SyncRules
 from udfs.sync.sensor_clocks import sensors_of
-from udfs.sync.slices import (
-    BUCKET_NS,
-    SLICE_NS,
-    Span,
-    common,
-    cut,
-    hull,
-    image_spans,
-    readings_within,
-)
+from udfs.sync.slices import BUCKET_NS, SLICE_NS, cut, image_spans, readings_within
+from udfs.sync.spans import Span, common, hull
 
 _DRIVES_A_TASK = 32
 Rows = Sequence[Mapping[str, Any]]

@@ -23,7 +23,7 @@ from spark_jobs.drives import tables_of_type
 from spark_jobs.storage import filesystem_of
 from udfs.sync.observations import OBSERVATIONS, columns_needed, observations_from
 from udfs.sync.rules import SyncRules
-from udfs.sync.slices import Span, hull
+from udfs.sync.spans import Span, hull
 
 _ROWS_AT_ONCE = 1 << 16
 _VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}

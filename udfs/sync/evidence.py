@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import ClockError
+from contracts.recording import Int64Array
 from udfs.sync.bus_frames import match_frames
 from udfs.sync.channels import ChannelSamples, best_channel
 from udfs.sync.frame_keys import BusFrames
@@ -17,6 +18,7 @@ from udfs.sync.gnss_time import utc_of_receiver
 from udfs.sync.mapping import NO_PIECE, place
 from udfs.sync.observations import GNSS_TIME
 from udfs.sync.phases import PhaseStep, phase_steps, place_jumps
+from udfs.sync.placing import place_by_stamps
 from udfs.sync.rules import SyncRules
 from udfs.sync.segments import Segment, disjoint, fit_segments
 from udfs.sync.shared import find_jumps, tie_by_signals
@@ -159,25 +161,31 @@ class DriveEvidence:
                 correlation=found.correlation,
                 alerts=alerts,
             )
-            for segment, alerts in zip(found.segments, found.alerts, strict=True)
+            for segment, alerts in zip(
+                place_by_stamps(found.segments, self._stamps(other)), found.alerts, strict=True
+            )
         ]
         return Tie("shared_signal", tuple(pieces))
 
     def _with_placed_jumps(
         self, segments: tuple[Segment, ...], recorder: str
     ) -> tuple[Segment, ...]:
-        """Segments with the jumps between them placed by the grids of a recorder's streams."""
+        """Segments with the jumps between them placed by the stamps of a recorder's streams."""
         if len(segments) < 2:
             return segments
-        return place_jumps(segments, [step for each in self._steps(recorder) for step in each])
+        steps = [step for each in self._steps(recorder) for step in each]
+        return place_by_stamps(place_jumps(segments, steps), self._stamps(recorder))
 
     def _steps(self, recorder: str) -> list[list[PhaseStep]]:
-        """Steps out of their grid of each stream; what shares its stamps counts once."""
+        """Steps out of their grid of each stream."""
         if recorder not in self._phase_steps:
-            mine = (each.t_ns for each in self._channels if each.recorder == recorder)
-            stamps = {t_ns.tobytes(): t_ns for t_ns in mine}
-            self._phase_steps[recorder] = [phase_steps(t_ns) for t_ns in stamps.values()]
+            self._phase_steps[recorder] = [phase_steps(t_ns) for t_ns in self._stamps(recorder)]
         return self._phase_steps[recorder]
+
+    def _stamps(self, recorder: str) -> list[Int64Array]:
+        """(N,) int64 stamps of each stream, ascending; what shares its stamps counts once."""
+        mine = (each.t_ns for each in self._channels if each.recorder == recorder)
+        return list({t_ns.tobytes(): t_ns for t_ns in mine}.values())
 
 
 def _on_root(signal: Signal, pieces: Sequence[Segment], *, rules: SyncRules) -> Signal:

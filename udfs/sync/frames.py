@@ -28,7 +28,7 @@ from udfs.sync.recorder_clocks import RecorderClock, clocks_of
 from udfs.sync.rules import AlignRule, SyncRules
 from udfs.sync.segments import BoolArray
 from udfs.sync.sensor_clocks import sensors_of
-from udfs.sync.slices import Span
+from udfs.sync.spans import Span
 from udfs.sync.states import JUMP, OK
 
 FRAMES = TABLES["silver.frames"].schema

@@ -13,7 +13,8 @@ from udfs.sync.frames import Choice, chosen_channels
 from udfs.sync.recorder_clocks import RecorderClock, clocks_of
 from udfs.sync.rules import SyncRules
 from udfs.sync.sensor_clocks import sensors_of
-from udfs.sync.slices import Span, instants_of, united
+from udfs.sync.slices import instants_of
+from udfs.sync.spans import Span, united
 
 Rows = Sequence[Mapping[str, Any]]
 _SAME_SHARE = 0.5

@@ -17,7 +17,8 @@ from udfs.sync.observations import OBSERVATIONS
 from udfs.sync.recorder_clocks import clocks_of
 from udfs.sync.rules import AlignRule, SyncRules
 from udfs.sync.sensor_clocks import sensor_rows, sensors_of
-from udfs.sync.slices import BUCKET_NS, cut, image_spans, readings_within, united
+from udfs.sync.slices import BUCKET_NS, cut, image_spans, readings_within
+from udfs.sync.spans import united
 
 MS, SECOND = 1_000_000, 1_000_000_000
 START_NS = 1_790_000_000 * SECOND
