@@ -1,8 +1,9 @@
 """A jump by whole periods: the grids of the streams do not show it, the motion does.
 
 Where the first and the last part of what two recorders saw exclude each other, the clock was set in
-between. Sample by sample the motion tells which of both offsets holds; where the clock skipped
-readings, a hole in the stamps tells the place to a sample.
+between. Sample by sample the motion tells which of both offsets holds. Where the clock skipped
+readings, a hole in the stamps tells the place to a sample; where it was set back, what it showed
+twice does: of these readings either offset holds for half, and the motion tells no place in them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ _CLEAR_SCALES = 6.0
 _CLEAR_NS = 4_000_000
 _NORMAL_MAD = 1.4826
 _HOLE_OF_PERIOD = 0.7
+_TWICE_OF_PERIOD = 0.7
+_TWICE_SHARE = 0.5
+"""Part of a step back that what was shown twice must span: messages get lost."""
 
 
 @attrs.frozen
@@ -63,11 +67,11 @@ def _find(
     first = min(int(other.t_ns[0]) for _, other in pairs)
     last = max(int(other.t_ns[-1]) for _, other in pairs)
     part = (last - first) // parts
-    before, after = first + part, last - part
+    before, after, twice = first + part, last - part, 0
     for _ in range(_TURNS):
         try:
-            early = estimate(_within(pairs, first, before))
-            late = estimate(_within(pairs, after, last))
+            early = estimate(_within(pairs, first, before - twice))
+            late = estimate(_within(pairs, after + twice, last))
         except ClockError:
             return None
         t_ns, score = _scores(pairs, early, late)
@@ -75,13 +79,15 @@ def _find(
             return None
         likely = np.flatnonzero(score >= score.max() - _LIKELY)
         before, after = int(t_ns[likely[0]]), int(t_ns[likely[-1]])
-    old, new = early.moved(before), late.moved(after)
-    size = new.offset_ns - old.offset_ns
+        old, new = early.moved(before), late.moved(after)
+        size = new.offset_ns - old.offset_ns
+        twice = max(-size, 0)
     error = float(np.hypot(old.uncertainty_ns, new.uncertainty_ns))
     if abs(size) <= max(_CLEAR_SCALES * error, _CLEAR_NS):
         return None
     if size < 0:
-        return UnseenJump(before, after + size, size)
+        shown = _shown_twice(pairs, before - twice, after + twice, size_ns=size)
+        return UnseenJump(*(shown or (before - twice, after + twice)), size)
     hole = _hole(pairs, before, after, size_ns=size)
     return UnseenJump(*(hole or (before, max(after, before + size))), size)
 
@@ -122,6 +128,23 @@ def _scores(
     t_ns, gain = np.concatenate(times), np.concatenate(gains)
     order = np.argsort(t_ns, kind="stable")
     return t_ns[order], np.cumsum(gain[order])
+
+
+def _shown_twice(
+    pairs: Sequence[Pair], before: int, after: int, *, size_ns: int
+) -> tuple[int, int] | None:
+    """Last stamp ahead of a step back and first one behind it; None if they are unclear."""
+    densest = max((other.t_ns for _, other in pairs), key=len)
+    between = np.diff(densest)
+    period = float(np.median(between))
+    near = (densest[1:] >= before - period) & (densest[:-1] <= after + period)
+    alike = np.flatnonzero(near & (between < _TWICE_OF_PERIOD * period))
+    if not len(alike):
+        return None
+    first, last = int(densest[alike[0] + 1]), int(densest[alike[-1]])
+    if not _TWICE_SHARE * abs(size_ns) <= last - first + 2 * period <= abs(size_ns) + 4 * period:
+        return None
+    return last, first
 
 
 def _hole(
