@@ -139,6 +139,6 @@ def correlation_factor(residual: FloatArray) -> float:
     return math.sqrt((1.0 + alike) / (1.0 - alike))
 
 
-def student_factor(degrees: int) -> float:
+def student_factor(degrees: float) -> float:
     """By how much a standard error of so many degrees of freedom is widened to serve as normal."""
     return float(stats.t.ppf(0.975, degrees)) / _NORMAL_95

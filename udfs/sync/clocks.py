@@ -18,7 +18,7 @@ from scipy.interpolate import CubicSpline
 
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
-from udfs.sync.clock_line import student_factor
+from udfs.sync.clock_line import correlation_factor, student_factor
 from udfs.sync.fusion import Evidence, fuse
 from udfs.sync.segments import Segment
 from udfs.sync.signals import (
@@ -39,7 +39,8 @@ _WIDTH_OF_PERIOD = 0.6
 """Least width over the period of the sparser signal: the average is even within 2 %."""
 _STEPS_OF_WIDTH = 12
 _BLOCK_NS = 1_000_000_000
-_BLOCK_OF_PERIOD = 4
+_BLOCK_OF_WIDTH = 4
+"""Of the curve's average: neighbours within it share its noise."""
 _DISTINCT_NS = 1_000_000_000
 _DISTINCT_OF_WIDTH = 4
 _ITERATIONS = 20
@@ -330,7 +331,7 @@ def _curve_offset(points: Signal, curve_of: Signal, *, start_ns: int) -> OffsetE
     y = smoothed(curve_of, step_ns=width_ns // _STEPS_OF_WIDTH, width_ns=width_ns)
     if np.count_nonzero(y.valid) < LEAST_KNOTS or len(at_ns) == 0:
         return None
-    block_ns = max(_BLOCK_NS, _BLOCK_OF_PERIOD * spacing_ns)
+    block_ns = max(_BLOCK_NS, spacing_ns, _BLOCK_OF_WIDTH * width_ns)
     knots = np.arange(len(y.value))
     curve = CubicSpline(knots, y.value)
     slope = curve.derivative()
@@ -364,16 +365,11 @@ def _curve_offset(points: Signal, curve_of: Signal, *, start_ns: int) -> OffsetE
             break
     else:
         return None
-    covariance = _clustered_covariance(
-        moving, linear, residual, block=(at_ns[inside] - int(at_ns[0])) // block_ns
-    )
-    if covariance is None:
+    blocks = _blocks_of(moving, linear, residual, block=(at_ns[inside] - int(at_ns[0])) // block_ns)
+    if blocks is None:
         return None
-    # Where the two errors are independent the offset is known best.
-    best = -float(covariance[0, 1]) / max(float(covariance[1, 1]), 1e-30)
-    best = float(np.clip(best, elapsed[inside].min(), elapsed[inside].max()))
-    weights = np.array([1.0, best])
-    error = float(np.sqrt(weights @ covariance @ weights))
+    best = float(np.clip(blocks.best, elapsed[inside].min(), elapsed[inside].max()))
+    error, drift_error = blocks.error(np.array([1.0, best])), blocks.error(np.array([0.0, 1.0]))
     offset_ns = start_ns + round((shift + drift * best) * y.step_ns)
     anchor = float(np.mean(at[common])) + shift + (1.0 + drift) * best
     correlation = float(np.corrcoef(target, value[inside])[0, 1]) if np.std(target) > 0 else 0.0
@@ -384,7 +380,7 @@ def _curve_offset(points: Signal, curve_of: Signal, *, start_ns: int) -> OffsetE
         samples=_samples_shared(points.t_ns, curve_of.t_ns - offset_ns),
         anchor_ns=y.start_ns + round(anchor * y.step_ns),
         drift_ppb=1e9 * drift / (1.0 + drift),
-        drift_uncertainty_ppb=1e9 * float(np.sqrt(covariance[1, 1])),
+        drift_uncertainty_ppb=1e9 * drift_error,
     )
 
 
@@ -421,18 +417,51 @@ def _samples_shared(left_ns: Int64Array, right_ns: Int64Array) -> int:
     return int(min(inside))
 
 
-def _clustered_covariance(
-    moving: FloatArray, linear: FloatArray, residual: FloatArray, *, block: Int64Array
-) -> FloatArray | None:
-    """(2, 2) covariance of shift, in grid steps, and drift, from the scatter of blocks of a second.
+@attrs.frozen(eq=False)
+class _Blocks:
+    """What blocks of time say of shift, in grid steps, and drift.
 
-    A jackknife over the blocks: few brisk seconds carry most of the information. None where there
-    is too little to tell both.
-
-    Source:
-        MacKinnon, Nielsen and Webb, "Leverage, influence, and the jackknife in clustered regression
-        models", 2022: the estimator CV3.
+    Attributes:
+        moves: (B, 2) float64, by how much both change without a block.
+        spread: (B, 2, 2) float64, part of each block in the covariance if noise were even.
     """
+
+    moves: FloatArray
+    spread: FloatArray
+
+    @property
+    def best(self) -> float:
+        """Where shift and drift err independently, and the shift is known best.
+
+        By the motion alone: noise that had a say would choose where it looks smallest.
+        """
+        total = self.spread.sum(axis=0)
+        return -float(total[0, 1]) / max(float(total[1, 1]), 1e-300)
+
+    def error(self, weights: FloatArray) -> float:
+        """Standard error of a sum of shift and drift, to serve as that of a normal law.
+
+        A jackknife over the blocks: few brisk seconds carry most of the information. It has as many
+        degrees of freedom as blocks that count, not as there are; where the noise of neighbours is
+        alike, fewer.
+
+        Source:
+            MacKinnon, Nielsen and Webb, "Leverage, influence, and the jackknife in clustered
+            regression models", 2022: the estimator CV3. Carter, Schnepel and Steigerwald,
+            "Asymptotic behavior of a t test robust to cluster heterogeneity", 2017, for the
+            effective number of blocks.
+        """
+        moves = self.moves @ weights
+        share = np.einsum("i,bij,j->b", weights, self.spread, weights)
+        effective = float(share.sum() ** 2 / np.sum(share**2))
+        widen = student_factor(max(min(effective - 1.0, len(moves) - 2.0), 1.0))
+        return widen * correlation_factor(moves) * float(np.linalg.norm(moves))
+
+
+def _blocks_of(
+    moving: FloatArray, linear: FloatArray, residual: FloatArray, *, block: Int64Array
+) -> _Blocks | None:
+    """What each block of points says; None where they are too few to tell shift and drift."""
     projected = moving - linear @ np.linalg.lstsq(linear, moving, rcond=None)[0]
     scale = np.linalg.norm(projected, axis=0)
     if not np.all(scale > 0.0):
@@ -453,7 +482,8 @@ def _clustered_covariance(
     # Without a block that carries all of the information nothing is left: a tenth of it stays.
     left = total - 0.9 * information
     moves = np.linalg.solve(left, scores[:, :, None])[:, :, 0] / scale
-    return np.asarray(moves.T @ moves) * student_factor(count - 2) ** 2
+    inverse = np.linalg.inv(total) / scale
+    return _Blocks(moves, inverse.T @ information @ inverse)
 
 
 def _centred(grid: Grid) -> FloatArray:

@@ -109,11 +109,14 @@ def test_the_uncertainties_cover_the_errors():
         assert np.mean(np.abs(each) < 1.96) >= 0.88
 
 
-@pytest.mark.parametrize(("rate_hz", "within_ms"), [(50, 10), (1, 40)])
-def test_the_speed_of_a_receiver_at_1_hz_is_evidence(rate_hz, within_ms):
+@pytest.mark.parametrize(
+    ("rate_hz", "alike", "within_ms"), [(50, 0.0, 10), (50, 0.6, 40), (1, 0, 40)]
+)
+def test_the_speed_of_a_receiver_at_1_hz_is_evidence(rate_hz, alike, within_ms):
     """Speed once a second ties a clock, by that of a bus to 10 ms and by another such to 40 ms.
 
-    The stated errors hold: 95 % intervals contain the truth in 80 % or more of 20 drives.
+    The stated errors hold, also where those of the samples are alike over seconds, as the filter of
+    a receiver makes them: 95 % intervals contain the truth in 90 % or more of 20 drives.
     """
     scores = []
     for seed in range(20):
@@ -124,12 +127,16 @@ def test_the_speed_of_a_receiver_at_1_hz_is_evidence(rate_hz, within_ms):
             recorded(rng, truth, rate_hz=rate_hz, noise=0.03, drop=0.05),
             recorded(rng, truth, rate_hz=1, noise=0.02, drop=0.05, offset_ns=offset_ns),
         ]
+        noise = rng.normal(0.0, 0.04, len(pair[1].value)) * (alike > 0)
+        for i in range(1, len(noise)):
+            noise[i] = alike * noise[i - 1] + (1 - alike**2) ** 0.5 * noise[i]
+        pair[1] = Signal(pair[1].t_ns, pair[1].value + noise)
         found = estimate_offset(*pair, max_offset_ns=REACH_NS)
         assert abs(found.offset_ns - offset_ns) < within_ms * 1_000_000
         back = estimate_offset(*pair[::-1], max_offset_ns=REACH_NS)
         assert abs(back.moved(found.anchor_ns - offset_ns).offset_ns + found.offset_ns) < 20_000_000
         scores.append((found.offset_ns - offset_ns) / found.uncertainty_ns)
-    assert np.mean(np.abs(scores) < 1.96) >= 0.8
+    assert np.mean(np.abs(scores) < 1.96) >= 0.9
 
 
 def test_standing_still_is_no_evidence():
