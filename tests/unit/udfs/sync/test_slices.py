@@ -181,7 +181,8 @@ def parts_of(observations, rows, *names):
     facts, spans = {}, {}
     for name in names:
         mine = observations.filter(pc.equal(observations["recording_id"], name))
-        facts[name] = facts_of(mine, recorders=recorders, rules=RULES)
+        sensors = sensors_of(rows, recorders=recorders)
+        facts[name] = facts_of(mine, recorders=recorders, rules=RULES, sensors=sensors)
         log_ns = mine["log_time_ns"].to_numpy()
         spans[name] = (int(log_ns.min()), int(log_ns.max()) + 1)
     return facts, spans
@@ -210,7 +211,10 @@ def test_late_data_touches_its_own_time_alone(drive):
 
 
 def test_what_changes_the_whole_drive_touches_all(drive):
-    """A clock that moved beyond what was stated, a better channel, a recording that went: all."""
+    """A clock that moved beyond what was stated, a better channel, a recording that went: all.
+
+    So does a sensor whose own clock is another.
+    """
     observations, rows = drive
     late = samples("speed_m_s", "c", np.arange(90, 92, 0.001), table="signals")
     everything = pa.concat_tables([observations, late, *[late] * 3])
@@ -226,3 +230,4 @@ def test_what_changes_the_whole_drive_touches_all(drive):
     assert touched_spans(now, rows, **known) is None
     jumped = [*rows[:2], {**rows[2], "valid_from_ns": rows[2]["valid_from_ns"] + SECOND}]
     assert touched_spans(rows, jumped, **known) is None
+    assert touched_spans(rows, [{**rows[0], "sensors": []}, *rows[1:]], **known) is None
