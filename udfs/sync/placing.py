@@ -67,21 +67,28 @@ def place_by_stamps(
     for i in range(len(found) - 1):
         old, new = found[i], found[i + 1]
         low, high = old.reference_at(old.end_ns), new.reference_at(new.start_ns)
-        spans: list[Span] = [(low, high)]
+        if low >= high:
+            continue
+        spans: list[Span] = [(low, high + 1)]
         for t_ns in known:
             spans = common(spans, _spans_of(t_ns, old, new, low=low, high=high)) or spans
-        if low < high:
-            found[i] = attrs.evolve(old, end_ns=old.end_ns + spans[0][0] - low)
-            found[i + 1] = attrs.evolve(new, start_ns=new.start_ns - (high - spans[-1][1]))
+        if spans == [(low, high + 1)]:
+            continue
+        found[i] = attrs.evolve(old, end_ns=_reading_at(old, spans[0][0]))
+        found[i + 1] = attrs.evolve(new, start_ns=_reading_at(new, spans[-1][1] - 1))
     return tuple(found)
+
+
+def _reading_at(segment: Segment, reference_ns: int) -> int:
+    """What a clock shows at an instant of the reference."""
+    near = np.array([reference_ns + segment.offset_ns])
+    return reference_ns + int(segment.offset_at(near)[0])
 
 
 def _spans_of(t_ns: Int64Array, old: Segment, new: Segment, *, low: int, high: int) -> list[Span]:
     """Instants of the reference at which one stream allows the jump; none if it does not tell."""
     middle = (low + high) // 2
-    before, after = (
-        int(each.offset_at(np.array([middle + each.offset_ns]))[0]) for each in (old, new)
-    )
+    before, after = (_reading_at(each, middle) - middle for each in (old, new))
     first, last = np.searchsorted(t_ns, [low + before - _BESIDE_NS, low + before])
     grid = _grid_of(t_ns[first:last])
     first, last = np.searchsorted(t_ns, [high + after, high + after + _BESIDE_NS], side="right")
@@ -98,8 +105,14 @@ def _spans_of(t_ns: Int64Array, old: Segment, new: Segment, *, low: int, high: i
     if len(near) < 2:
         return []
     if after > before:
-        return _holes(near, (grid, next_grid), before=before, after=after, error_ns=error_ns)
-    return _twice(near, grid, before=before, after=after, error_ns=error_ns)
+        spans = _holes(near, (grid, next_grid), size_ns=after - before, error_ns=error_ns)
+    else:
+        spans = _twice(near, grid)
+    slack = round(error_ns) if after <= before else 0
+    return united(
+        (old.reference_at(last) - slack, new.reference_at(first) + 1 + slack)
+        for last, first in spans
+    )
 
 
 def _grid_of(t_ns: Int64Array) -> _Grid | None:
@@ -122,16 +135,11 @@ def _grid_of(t_ns: Int64Array) -> _Grid | None:
 
 
 def _holes(
-    t_ns: Int64Array,
-    grids: tuple[_Grid, _Grid],
-    *,
-    before: int,
-    after: int,
-    error_ns: float,
+    t_ns: Int64Array, grids: tuple[_Grid, _Grid], *, size_ns: int, error_ns: float
 ) -> list[Span]:
-    """Instants at which a clock may have been set forward: within holes that are wide enough."""
+    """Readings around the holes in which a clock may have been set forward by so much."""
     old, new = grids
-    wide = np.diff(t_ns) - (after - before)
+    wide = np.diff(t_ns) - size_ns
     whole = np.maximum(np.round(wide / old.period_ns), 1.0) * old.period_ns
     slack = error_ns + _SCALES * float(np.hypot(old.noise_ns, new.noise_ns))
     is_hole = np.abs(wide - whole) <= slack
@@ -139,19 +147,11 @@ def _holes(
         return []
     passed = np.cumsum(old.deviance(t_ns) - new.deviance(t_ns))[:-1]
     likely = is_hole & (passed <= passed[is_hole].min() + _DEVIANCE)
-    return united(
-        (int(t_ns[k]) - before, int(t_ns[k + 1]) - after + 1) for k in np.flatnonzero(likely)
-    )
+    return [(int(t_ns[k]), int(t_ns[k + 1])) for k in np.flatnonzero(likely)]
 
 
-def _twice(
-    t_ns: Int64Array, grid: _Grid, *, before: int, after: int, error_ns: float
-) -> list[Span]:
-    """Instants at which a clock may have been set back: what it showed twice lies around them."""
+def _twice(t_ns: Int64Array, grid: _Grid) -> list[Span]:
+    """Last reading ahead of a step back and first one behind it, around what was shown twice."""
     pairs = np.flatnonzero(np.diff(t_ns) < _TWICE_SHARE * grid.period_ns)
-    if not len(pairs):
-        return []
     # Of the first pair the later reading may be the first one behind the jump, and so on.
-    start, end = int(t_ns[pairs[-1]]) - before, int(t_ns[pairs[0] + 1]) - after
-    slack = round(error_ns)
-    return [(start - slack, end + slack + 1)] if start <= end + 2 * slack else []
+    return [(int(t_ns[pairs[-1]]), int(t_ns[pairs[0] + 1]))] if len(pairs) else []

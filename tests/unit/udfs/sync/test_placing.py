@@ -62,11 +62,16 @@ def test_a_jump_is_placed_within_a_few_samples(seed, size_ms, forward, period_ms
 
 
 def test_a_hole_of_lost_messages_is_no_jump():
-    """Of holes as wide, that one counts on both sides of which the stamps are on their grids."""
+    """Of holes as wide, that one counts on both sides of which the stamps are on their grids.
+
+    The stamps beside it belong to the two sides, to the last one and from the first one on.
+    """
     size_ns = 12 * MS
     t_ns = stamps(size_ns, period_ns=10 * MS)
     low, high = placed(around(size_ns), t_ns)
     assert -40 < low <= 0 <= high < 40
+    old, new = place_by_stamps(around(size_ns), [t_ns])
+    assert {old.end_ns, new.start_ns} <= set(t_ns.tolist())
 
 
 def test_what_does_not_tell_changes_nothing():
