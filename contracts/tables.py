@@ -228,6 +228,7 @@ _SILVER_KINDS: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]]]] = {
             "value": (_F64, "Physical value; null if invalid or textual"),
             "text": (_STR, "Text of a textual or enumerated signal"),
             "raw_value": (_F64, "Value before conversion, where there is one"),
+            "in_range": (_BOOL, "Whether value lies in its stated range; null if none is stated"),
             "unit": (_STR, "Unit as the definition states it"),
             "definition_hash": (_STR, "SHA-256 of the bus definition, null for measured signals"),
         },

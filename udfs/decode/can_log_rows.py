@@ -43,10 +43,11 @@ class BusRows:
 
     def of_frames(self, frames: CanFrames, *, channel: Channel) -> list[tuple[str, pa.RecordBatch]]:
         """Rows of `can_frames`, and of `signals` where a definition knows them."""
-        made = self._maker.can_frames(frames, channel=channel)
+        packed = frames.packed()
+        made = self._maker.can_frames(packed, channel=channel)
         tables = [("can_frames", rows) for rows in made]
         if self._named:
-            decoded = decode_frames(frames, {bus: self._of_bus(bus) for bus in buses_of(frames)})
+            decoded = decode_frames(packed, {bus: self._of_bus(bus) for bus in buses_of(packed)})
             self._untold.add(decoded)
             batches = self._maker.block_batches(decoded.blocks, channel=channel)
             tables += [("signals", rows) for rows in batches]

@@ -28,6 +28,7 @@ from udfs.decode.mdf4_types import (
     BUS_TYPES,
     CG_REMOTE_MASTER,
     CG_VLSD,
+    CN_HAS_LIMITS,
     EVENT_TYPES,
     SYNC_TIME,
     UNREADABLE,
@@ -45,6 +46,8 @@ from udfs.decode.mdf4_types import (
 HEAD_BYTES = 24
 _MAX_TEXT_BYTES = 16 << 20
 _MAX_DEPTH = 64
+_LAST_NUMERIC = 6
+"""The last of the kinds of conversion that give numbers alone."""
 _MAX_SECONDS = 9e9
 MAX_ATTACHMENT_BYTES = 64 << 20
 _HEAD = struct.Struct("<4sIQQ")
@@ -394,7 +397,16 @@ def _channel(reader: BlockReader, block: Block, depth: int) -> MdfChannel | None
         attachments=block.links[8 : 8 + fields[10]],
         parts=parts,
         array=array,
+        range=_limits(flags, conversion, fields[13], fields[14]),
     )
+
+
+def _limits(
+    flags: int, conversion: Conversion | None, low: float, high: float
+) -> tuple[float, float] | None:
+    """The limits of a channel, which are of physical values where a rule gives numbers."""
+    is_numeric = conversion is None or conversion.kind <= _LAST_NUMERIC
+    return (low, high) if flags & CN_HAS_LIMITS and is_numeric and low < high else None
 
 
 def _composition(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 
 from contracts.recording import Int64Array
 from udfs.decode.mdf4_plan import FilePlan, GroupPlan
 from udfs.decode.mdf4_records import Records
+from udfs.decode.mdf4_types import CN_MASTER, MdfChannel
 from udfs.decode.mdf4_values import convert, numbers_of
 from udfs.encodings.fields import nanoseconds
 from udfs.encodings.samples import Mask
@@ -30,9 +32,20 @@ def times_ns(plan: FilePlan, group: GroupPlan, records: Records) -> tuple[Int64A
         theirs = home.records(owner.layout, first, last)
         records = attrs.evolve(theirs, matrix=theirs.matrix[records.ordinal - first])
     assert owner.master is not None
-    numbers = numbers_of(owner.master, records)
-    seconds = convert(numbers, owner.master.conversion).value
+    seconds = _plain_seconds(owner.master, records)
+    if seconds is None:
+        numbers = numbers_of(owner.master, records)
+        seconds = convert(numbers, owner.master.conversion).value
     return nanoseconds(seconds, start_ns=start, limit=_TIME_LIMIT)
+
+
+def _plain_seconds(master: MdfChannel, records: Records) -> npt.NDArray[np.float64] | None:
+    """(N,) seconds where they are in the records; None where they must be made first."""
+    first = master.byte_offset
+    is_double = master.data_type == 4 and master.bit_count == 64 and not master.bit_offset
+    if master.kind != CN_MASTER or not is_double or master.conversion is not None:
+        return None
+    return records.matrix[:, first : first + 8].view("<f8")[:, 0]
 
 
 def zone_ns(plan: FilePlan) -> int:

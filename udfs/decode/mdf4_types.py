@@ -19,6 +19,7 @@ UNREADABLE = 255
 BIT_FIELD = 11
 CN_ALL_INVALID = 0x1
 CN_HAS_INVALID_BIT = 0x2
+CN_HAS_LIMITS = 0x10
 SYNC_TIME = 1
 EVENT_TYPES = (
     "recording",
@@ -73,6 +74,7 @@ class MdfChannel:
         attachments: Addresses of attachments it refers to.
         parts: Members, where the channel is a structure.
         array: Its elements, where it is an array.
+        range: Lowest and highest physical value, None where none is stated.
     """
 
     address: int
@@ -92,6 +94,7 @@ class MdfChannel:
     attachments: tuple[int, ...] = ()
     parts: tuple[MdfChannel, ...] = ()
     array: ArrayShape | None = None
+    range: tuple[float, float] | None = None
 
 
 @attrs.frozen

@@ -19,7 +19,8 @@ from udfs.decode.mdf4_times import times_ns
 from udfs.decode.mdf4_types import CN_VLSD
 from udfs.decode.mdf4_values import blobs_of, samples_of
 from udfs.decode.signal_rows import RowMaker, SignalPart
-from udfs.encodings.can import CanFrames, Untold, buses_of, decode_frames
+from udfs.encodings.can import Untold, buses_of, decode_frames
+from udfs.encodings.can_columns import PackedFrames
 from udfs.encodings.dbc import BusDefinition
 
 _SAMPLES_AT_A_TIME = 1 << 21
@@ -100,6 +101,7 @@ class UnitDecoder:
                     element=leaf.element,
                     plain=plain.get(at),
                 ),
+                range=leaf.channel.range,
             )
             for at, leaf in enumerate(group.leaves)
         ]
@@ -112,8 +114,10 @@ class UnitDecoder:
         made = self.maker.can_frames(frames, channel=group.channel)
         tables = [("can_frames", rows) for rows in made]
         tables += [("signals", rows) for rows in self._bus_signals(group, frames)]
-        bad = self._bad(group, records.where(missing), "VALUE_MISSING")
-        written = {group.channel.id: len(frames.log_time_ns)}
+        bad: tuple[BadMessage, ...] = ()
+        if missing is not None:
+            bad = self._bad(group, records.where(missing), "VALUE_MISSING")
+        written = {group.channel.id: len(frames)}
         return TableGroup(tuple(tables), (), bad, written)
 
     def _bad(self, group: GroupPlan, records: Records, error: str) -> tuple[BadMessage, ...]:
@@ -135,7 +139,7 @@ class UnitDecoder:
             )
         )
 
-    def _bus_signals(self, group: GroupPlan, frames: CanFrames) -> tuple[pa.RecordBatch, ...]:
+    def _bus_signals(self, group: GroupPlan, frames: PackedFrames) -> tuple[pa.RecordBatch, ...]:
         buses = buses_of(frames)
         decoded = decode_frames(frames, {bus: self.definitions.of(bus, group) for bus in buses})
         self.untold.add(decoded)

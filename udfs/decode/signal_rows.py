@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 import numpy as np
@@ -13,24 +12,17 @@ import pyarrow as pa
 from contracts.recording import Channel, Int64Array, UInt8Array
 from contracts.tables import TABLES
 from udfs.decode.context import DecodeContext
-from udfs.encodings.can import CanFrames, SignalBlock
-from udfs.encodings.can_kernels import (
-    direction_column,
-    flag_column,
-    number_column,
-    payload_column,
-)
+from udfs.decode.signal_batches import MOST_ROWS, Constants, SignalBatches
+from udfs.decode.signal_parts import block_columns
+from udfs.encodings.can import LEAST_ALONE
+from udfs.encodings.can_columns import PackedFrames
+from udfs.encodings.can_signals import SignalBlock
 from udfs.encodings.columns import gather_bytes
 from udfs.encodings.samples import Samples
 from udfs.memory.constants import constant_column
 
-_ALONE = 512
 _LEAST_ROWS = 4096
-_MOST_ROWS = 1 << 15
-"""Rows of a batch: as many as its columns of one value are made for, once for all batches."""
 SIGNALS = TABLES["silver.signals"].schema
-_OF_SIGNAL = ("signal", "unit", "value", "raw_value", "text")
-_OF_FRAMES = ("sequence", "log_time_ns", "publish_time_ns", "source", "definition_hash")
 CAN_FRAMES = TABLES["silver.can_frames"].schema
 RAW_MESSAGES = TABLES["silver.raw_messages"].schema
 
@@ -47,6 +39,7 @@ class SignalPart:
         sequence: (N,) int64, record of the channel.
         log_time_ns: (N,) int64, recorder's clock.
         samples: N samples.
+        range: Lowest and highest physical value, None where none is stated.
     """
 
     name: str
@@ -56,6 +49,7 @@ class SignalPart:
     sequence: Int64Array
     log_time_ns: Int64Array
     samples: Samples
+    range: tuple[float, float] | None = None
 
 
 @attrs.define(eq=False)
@@ -64,6 +58,7 @@ class RowMaker:
 
     context: DecodeContext
     _templates: dict[tuple[object, ...], pa.RecordBatch] = attrs.field(factory=dict)
+    _of_channels: dict[int, Constants] = attrs.field(factory=dict)
 
     def signal_batches(
         self, parts: Sequence[SignalPart], *, channel: Channel
@@ -73,55 +68,77 @@ class RowMaker:
         A signal alone takes its columns as they are, nothing is copied; times that several parts
         share are shared by their batches.
         """
-        made = _Batches(self._template(SIGNALS, _MOST_ROWS, channel))
+        made = SignalBatches(self._constants(channel))
         few: list[SignalPart] = []
         for part in parts:
-            if len(part.log_time_ns) < _ALONE:
+            if len(part.log_time_ns) < LEAST_ALONE:
                 few.append(part)
                 continue
-            made.begin(part.source, part.definition_hash, part.sequence, part.log_time_ns)
             one = part.samples
-            made.add(
-                [part.name],
-                [part.unit],
-                value=[_values([one])],
-                raw=None if one.raw is None else _raw_values([one]),
-                text=[_texts([one]) if one.texts else None],
-            )
+            columns = {"value": [_values([one])]}
+            if one.raw is not None:
+                columns["raw_value"] = [_raw_values([one])]
+            if one.texts:
+                columns["text"] = [_texts([one])]
+            if part.range is not None:
+                columns["in_range"] = [_in_range([part])]
+            made.begin(part.source, part.definition_hash, part.sequence, part.log_time_ns)
+            made.add((part.name,), (part.unit or None,), columns)
         return (*made.done(), self.signals(few, channel=channel)) if few else made.done()
 
     def block_batches(
         self, blocks: Sequence[SignalBlock], *, channel: Channel
     ) -> tuple[pa.RecordBatch, ...]:
-        """Rows of `silver.signals` from the frames of a bus, in batches as `signal_batches`."""
-        made = _Batches(self._template(SIGNALS, _MOST_ROWS, channel))
+        """Rows of `silver.signals` from the frames of a bus, in batches as `signal_batches`.
+
+        Those of messages of few frames are put together.
+        """
+        made = SignalBatches(self._constants(channel))
+        plain: list[SignalBlock] = []
         few: list[SignalPart] = []
         for block in blocks:
-            rows = len(block.rows)
-            if rows < _ALONE:
-                few += _parts_of(block)
-                continue
-            made.begin(block.message.name, block.definition_hash, block.sequence, block.log_time_ns)
-            numbers = pa.array(block.numbers.reshape(-1))
-            layout = block.layout
-            value: list[pa.DoubleArray] = []
-            text: list[pa.StringArray | None] = []
-            for first, count in layout.runs:
-                if layout.signals[first].choices:
-                    samples = [block.samples(first)]
-                    value.append(_values(samples))
-                    text.append(_texts(samples))
-                    continue
-                value.append(numbers.slice(layout.value[first] * rows, count * rows))
-                text += count * [None]
-            made.add(
-                layout.names,
-                layout.units,
-                value=value,
-                raw=numbers.slice(0, len(layout.signals) * rows),
-                text=text,
-            )
-        return (*made.done(), self.signals(few, channel=channel)) if few else made.done()
+            if len(block) >= LEAST_ALONE:
+                self._add_block(made, block)
+            elif block.layout.named:
+                few += [_part_of(block, at) for at in range(len(block.signals))]
+            else:
+                plain.append(block)
+        found = [*made.done()]
+        if plain:
+            rows, columns = block_columns(plain)
+            if rows:
+                found += self._cut(SIGNALS, columns, rows=rows, channel=channel)
+        return (*found, self.signals(few, channel=channel)) if few else tuple(found)
+
+    def _add_block(self, made: SignalBatches, block: SignalBlock) -> None:
+        layout, rows = block.layout, len(block)
+        made.begin(block.message.name, block.definition_hash, block.sequence, block.log_time_ns)
+        numbers = pa.array(block.numbers.reshape(-1))
+        columns: dict[str, list[pa.Array]] = {
+            "value": [],
+            "raw_value": [numbers.slice(0, len(layout.signals) * rows)],
+        }
+        for first, count in layout.runs:
+            start = layout.value[first] * rows
+            columns["value"].append(numbers.slice(start, count * rows))
+        if layout.maps:
+            columns["in_range"] = _marks(block, made.nulls("in_range"))
+        if layout.named:
+            self._name(made, block, columns)
+        made.add(layout.names, layout.units, columns)
+
+    def _name(
+        self, made: SignalBatches, block: SignalBlock, columns: dict[str, list[pa.Array]]
+    ) -> None:
+        """Values and texts signal by signal, where some have choices."""
+        columns["value"], columns["text"], columns["in_range"] = [], [], []
+        for at in range(len(block.signals)):
+            part = _part_of(block, at)
+            one = part.samples
+            columns["value"].append(_values([one]))
+            columns["text"] += [_texts([one])] if one.texts else made.nulls("text")
+            has_range = part.range is not None
+            columns["in_range"] += [_in_range([part])] if has_range else made.nulls("in_range")
 
     def signals(self, parts: Sequence[SignalPart], *, channel: Channel) -> pa.RecordBatch:
         """Rows of `silver.signals`, one signal behind the other."""
@@ -137,6 +154,7 @@ class RowMaker:
             "value": _values(samples),
             "text": _texts(samples),
             "raw_value": _raw_values(samples),
+            "in_range": _in_range(parts),
             "unit": self._repeated([part.unit or None for part in parts], counts),
             "definition_hash": self._repeated(
                 [part.definition_hash or None for part in parts], counts
@@ -144,29 +162,19 @@ class RowMaker:
         }
         return self._rows(SIGNALS, columns, rows=sum(counts), channel=channel)
 
-    def can_frames(self, frames: CanFrames, *, channel: Channel) -> tuple[pa.RecordBatch, ...]:
+    def can_frames(self, frames: PackedFrames, *, channel: Channel) -> tuple[pa.RecordBatch, ...]:
         """Rows of `silver.can_frames`, in the order of the frames; an empty batch for none."""
-        times = pa.array(frames.log_time_ns)
-        columns = {
-            "sequence": pa.array(frames.sequence),
-            "log_time_ns": times,
-            "publish_time_ns": times,
-            "bus": number_column(frames.bus, pa.int32()),
-            "can_id": number_column(frames.can_id, pa.int64()),
-            "is_extended": flag_column(frames.is_extended),
-            "is_fd": flag_column(frames.is_fd),
-            "is_remote": flag_column(frames.is_remote),
-            "is_error": flag_column(frames.is_error),
-            "dlc": number_column(frames.dlc, pa.int32()),
-            "data": payload_column(frames),
-            "direction": direction_column(frames.is_transmitted),
-        }
-        found = []
-        for start in range(0, max(len(times), 1), _MOST_ROWS):
-            rows = min(_MOST_ROWS, len(times) - start)
-            own = {name: column.slice(start, rows) for name, column in columns.items()}
-            found.append(self._rows(CAN_FRAMES, own, rows=rows, channel=channel))
-        return tuple(found)
+        columns = frames.columns()
+        return tuple(self._cut(CAN_FRAMES, columns, rows=len(frames), channel=channel))
+
+    def _cut(
+        self, schema: pa.Schema, columns: dict[str, pa.Array], *, rows: int, channel: Channel
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows in batches of a limited size; an empty batch for none."""
+        for start in range(0, max(rows, 1), MOST_ROWS):
+            some = min(MOST_ROWS, rows - start)
+            own = {name: column.slice(start, some) for name, column in columns.items()}
+            yield self._rows(schema, own, rows=some, channel=channel)
 
     def raw(
         self,
@@ -203,6 +211,13 @@ class RowMaker:
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
+    def _constants(self, channel: Channel) -> Constants:
+        found = self._of_channels.get(channel.id)
+        if found is None:
+            found = Constants(self._template(SIGNALS, MOST_ROWS, channel))
+            self._of_channels[channel.id] = found
+        return found
+
     def _template(self, schema: pa.Schema, rows: int, channel: Channel) -> pa.RecordBatch:
         """As many rows, or more, of what all rows of a channel share; the rest is null."""
         key = schema.names[-2], len(schema), channel.id
@@ -218,7 +233,7 @@ class RowMaker:
         room = max(rows, _LEAST_ROWS)
         arrays = [constant_column(same.get(field.name), field.type, room) for field in schema]
         found = pa.RecordBatch.from_arrays(arrays, schema=schema)
-        if rows <= _MOST_ROWS:
+        if rows <= MOST_ROWS:
             self._templates[key] = found
         return found
 
@@ -260,118 +275,47 @@ def _raw_values(samples: Sequence[Samples]) -> pa.Array:
     return pa.array(_joined(values, np.float64), mask=_joined(absent, np.bool_))
 
 
-class _Batches:
-    """Batches of whole signals, made at once of a table in pieces: a batch alone takes 20 µs.
-
-    Every column of a batch is a slice of what is there, or a column of one value.
-    """
-
-    def __init__(self, template: pa.RecordBatch) -> None:
-        self._template = template
-        self._pieces: dict[str, list[pa.Array]] = {name: [] for name in template.schema.names}
-        self._rows = 0
-        self._sizes: list[int] = []
-        self._known: dict[tuple[str | None, int], list[pa.Array]] = {}
-        self._signals = 0
-        self._shared: dict[str, list[pa.Array]] = {}
-        self._begun: tuple[str, str, Int64Array, Int64Array] | None = None
-        self._of_channel = {
-            name: template.column(at)
-            for at, name in enumerate(template.schema.names)
-            if name not in (*_OF_SIGNAL, *_OF_FRAMES)
-        }
-
-    def begin(
-        self, source: str, definition_hash: str, sequence: Int64Array, log_time_ns: Int64Array
-    ) -> None:
-        """The signals that follow are of this source and at these times."""
-        of_all = source, definition_hash, sequence, log_time_ns
-        if self._begun is not None and all(map(operator.is_, of_all, self._begun)):
-            return
-        self._share()
-        self._begun = of_all
-        self._rows = rows = len(log_time_ns)
-        self._sizes = [min(_MOST_ROWS, rows - start) for start in range(0, rows, _MOST_ROWS)]
-        times = pa.array(log_time_ns)
-        self._shared = {
-            "sequence": [pa.array(sequence)],
-            "log_time_ns": [times],
-            "publish_time_ns": [times],
-            "source": self._words(source),
-            "definition_hash": self._words(definition_hash or None),
-        }
-        for name, column in self._of_channel.items():
-            self._shared[name] = [column.slice(0, size) for size in self._sizes]
-
-    def add(
-        self,
-        names: Sequence[str],
-        units: Sequence[str],
-        *,
-        value: Sequence[pa.DoubleArray],
-        raw: pa.DoubleArray | None,
-        text: Sequence[pa.StringArray | None],
-    ) -> None:
-        """Signals of one beginning.
-
-        Args:
-            names: Of the signals.
-            units: Of each, empty for none.
-            value: Values of all of them one behind the other, in any pieces.
-            raw: Raw values of all of them, None where there are none.
-            text: Texts of each, None where it has none.
-        """
-        self._signals += len(names)
-        pieces = self._pieces
-        for name, unit in zip(names, units, strict=True):
-            pieces["signal"] += self._words(name)
-            pieces["unit"] += self._words(unit or None)
-        pieces["value"] += value
-        pieces["raw_value"] += len(names) * self._nulls(pa.float64()) if raw is None else [raw]
-        for one in text:
-            pieces["text"] += self._words(None) if one is None else [one]
-
-    def done(self) -> tuple[pa.RecordBatch, ...]:
-        """All batches."""
-        self._share()
-        columns = [
-            pa.chunked_array(self._pieces[field.name], field.type)
-            for field in self._template.schema
-        ]
-        return tuple(pa.Table.from_arrays(columns, schema=self._template.schema).to_batches())
-
-    def _share(self) -> None:
-        """Repeat what the signals since the last beginning share."""
-        for name, pieces in self._shared.items():
-            self._pieces[name] += self._signals * pieces
-        self._signals, self._shared = 0, {}
-
-    def _words(self, word: str | None) -> list[pa.Array]:
-        key = word, self._rows
-        found = self._known.get(key)
-        if found is None:
-            found = [constant_column(word, pa.string(), size) for size in self._sizes]
-            self._known[key] = found
-        return found
-
-    def _nulls(self, kind: pa.DataType) -> list[pa.Array]:
-        return [constant_column(None, kind, size) for size in self._sizes]
+def _part_of(block: SignalBlock, at: int) -> SignalPart:
+    signal = block.signals[at]
+    return SignalPart(
+        name=signal.name,
+        source=block.message.name,
+        unit=signal.unit,
+        definition_hash=block.definition_hash,
+        sequence=block.sequence,
+        log_time_ns=block.log_time_ns,
+        samples=block.samples(at),
+        range=signal.range,
+    )
 
 
-def _parts_of(block: SignalBlock) -> list[SignalPart]:
-    """The signals of a block, one by one."""
-    return [
-        SignalPart(
-            name=signal.name,
-            source=block.message.name,
-            unit=signal.unit,
-            definition_hash=block.definition_hash,
-            sequence=block.sequence,
-            log_time_ns=block.log_time_ns,
-            samples=block.samples(at),
-        )
-        for at, signal in enumerate(block.signals)
-    ]
+def _marks(block: SignalBlock, nulls: Sequence[pa.Array]) -> list[pa.Array]:
+    """Whether values lie in their range, signal by signal; `nulls` where one has none."""
+    layout, rows = block.layout, len(block)
+    bits = pa.py_buffer(block.bits)
+    if layout.maps == len(layout.signals) and rows % 64 == 0:  # no gap between the bitmaps
+        return [pa.Array.from_buffers(pa.bool_(), layout.maps * rows, [None, bits])]
+    found: list[pa.Array] = []
+    size = 8 * block.bits.shape[1]
+    for at in layout.range:
+        if at < 0:
+            found += nulls
+        else:
+            found.append(pa.Array.from_buffers(pa.bool_(), rows, [None, bits], offset=at * size))
+    return found
+
+
+def _in_range(parts: Sequence[SignalPart]) -> pa.BooleanArray:
+    """Whether values lie in their range, its ends included; null without a value or a range."""
+    if all(part.range is None for part in parts):
+        return constant_column(None, pa.bool_(), sum(len(part.log_time_ns) for part in parts))
+    inside, absent = [], []
+    for part in parts:
+        low, high = part.range or (0.0, 0.0)
+        value = part.samples.value
+        inside.append((value >= low) & (value <= high))
+        absent.append(~part.samples.is_value | (part.range is None))
+    return pa.array(_joined(inside, np.bool_), mask=_joined(absent, np.bool_))
 
 
 def _joined(

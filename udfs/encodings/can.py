@@ -5,7 +5,6 @@ Source: Vector DBC file format (bit numbering, multiplexing); ISO 11898-1 (data 
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,26 +12,23 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from contracts.errors import UnsupportedFormatError
 from contracts.recording import Int64Array, UInt8Array
 from udfs.encodings import can_kernels
+from udfs.encodings.can_columns import PackedFrames, Payloads, pack_frames
+from udfs.encodings.can_signals import SignalBlock, fields_of, layout_of, runs_of
 from udfs.encodings.dbc import EXTENDED, BusDefinition, MessageDefinition, SignalDefinition
-from udfs.encodings.fields import (
-    FIELD,
-    FLOAT,
-    SIGNED,
-    UNSIGNED,
-    Fields,
-    read_fields,
-    read_integers,
-)
-from udfs.encodings.samples import Mask, Samples, always, no_text
-from udfs.memory.arena import new_array
+from udfs.encodings.fields import map_bytes, read_fields, read_runs
+from udfs.encodings.samples import Mask, Samples
+from udfs.memory.arena import new_array, new_bytes
+from udfs.native.library import address_of
 
 MAX_DATA_BYTES = 64
 WORD_BYTES = 8
+LEAST_ALONE = 512
+"""Rows that are worth a batch of their own."""
+ROUND_ROWS = 256
+"""Batches of a multiple of these many rows share their columns of one value with each other."""
 _IDS_NAMED = 20
-_EXACT_BITS = 53
 DATA_LENGTHS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64], np.int64)
 """Bytes by CAN FD data length code."""
 
@@ -76,6 +72,24 @@ class CanFrames:
     lengths: Int64Array = attrs.field(converter=_numbers)
     is_transmitted: Int64Array = attrs.field(converter=_numbers)
 
+    def packed(self) -> PackedFrames:
+        """The frames as columns."""
+        return pack_frames(
+            {
+                "id": self.can_id,
+                "extended": self.is_extended,
+                "fd": self.is_fd,
+                "remote": self.is_remote,
+                "error": self.is_error,
+                "dlc": self.dlc,
+                "sent": self.is_transmitted,
+                "bus": self.bus,
+            },
+            Payloads(self.arena, self.starts, self.lengths),
+            log_time_ns=self.log_time_ns,
+            sequence=self.sequence,
+        )
+
 
 @attrs.frozen(eq=False)
 class SignalSamples:
@@ -86,65 +100,6 @@ class SignalSamples:
     definition_hash: str
     rows: Int64Array
     samples: Samples
-
-
-@attrs.frozen(eq=False)
-class _Layout:
-    """Some signals of a message as fields of its payload.
-
-    Attributes:
-        value: Which output has the physical values of each; the first outputs have its raw numbers,
-            and where the two are equal both.
-        slots: Outputs of all of them.
-        runs: The first of the signals, and how many, whose values are one behind the other; one
-            with choices is alone.
-        names: Of the signals.
-        units: Of each, empty for none.
-    """
-
-    signals: tuple[SignalDefinition, ...]
-    fields: Fields
-    value: tuple[int, ...]
-    slots: int
-    runs: tuple[tuple[int, int], ...]
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-
-
-@attrs.frozen(eq=False)
-class SignalBlock:
-    """Signals of a message that the same N frames carry.
-
-    Attributes:
-        rows: (N,) int64, the frames.
-        sequence: (N,) int64, of the frames.
-        log_time_ns: (N,) int64, of the frames.
-        numbers: (S, N) float64, raw numbers and physical values as `layout` counts them.
-        payloads: (M, B) uint8 and, where not all of these carry the signals, (N,) which do.
-    """
-
-    message: MessageDefinition
-    definition_hash: str
-    layout: _Layout
-    rows: Int64Array
-    sequence: Int64Array
-    log_time_ns: Int64Array
-    numbers: npt.NDArray[np.float64]
-    payloads: tuple[UInt8Array, Int64Array | None]
-
-    @property
-    def signals(self) -> tuple[SignalDefinition, ...]:
-        """The signals."""
-        return self.layout.signals
-
-    def samples(self, at: int) -> Samples:
-        """Samples of one of the signals."""
-        signal, count = self.signals[at], len(self.rows)
-        raw, value = self.numbers[at], self.numbers[self.layout.value[at]]
-        if not signal.choices:
-            return Samples(value, always(count), no_text(count), (), raw)
-        text = _choices_of(signal, raw, self)
-        return Samples(value, text < 0, text, tuple(signal.choices.values()), raw)
 
 
 @attrs.frozen(eq=False)
@@ -165,8 +120,9 @@ class DecodedFrames:
     def signals(self) -> tuple[SignalSamples, ...]:
         """Samples by signal."""
         return tuple(
-            SignalSamples(signal, one.message, one.definition_hash, one.rows, one.samples(at))
+            SignalSamples(signal, one.message, one.definition_hash, rows, one.samples(at))
             for one in self.blocks
+            for rows in [one.rows]
             for at, signal in enumerate(one.signals)
         )
 
@@ -204,16 +160,23 @@ class Untold:
 
 @attrs.frozen(eq=False)
 class _Told:
-    """Frames of one id, one behind the other, and the message that they carry."""
+    """Frames of one id, one behind the other, and the message that they carry.
+
+    Attributes:
+        code: The number of the id.
+        shortest: Bytes of the shortest of their payloads.
+    """
 
     message: MessageDefinition
     definition_hash: str
+    code: int
     start: int
     stop: int
+    shortest: int
 
 
 def decode_frames(
-    frames: CanFrames, definitions: Mapping[int, Sequence[BusDefinition]]
+    frames: PackedFrames, definitions: Mapping[int, Sequence[BusDefinition]]
 ) -> DecodedFrames:
     """Decode every data frame that a definition of its bus knows.
 
@@ -222,7 +185,6 @@ def decode_frames(
         definitions: By bus (-1: unknown bus), the first that knows an id decodes it.
     """
     numbered = can_kernels.number_keys(frames)
-    cursors = np.full(len(numbered.keys), -1, np.int64)
     told: list[_Told] = []
     unknown: dict[int, int] = {}
     end = 0
@@ -233,27 +195,32 @@ def decode_frames(
         if found is None:
             unknown[can_id] = unknown.get(can_id, 0) + count
             continue
-        cursors[code] = end
-        told.append(_Told(*found, end, end + count))
+        told.append(_Told(*found, code, end, end + count, int(numbered.shortest[code])))
         end += count
     if not told:
         return DecodedFrames((), unknown, {})
-    width = _payload_bytes(frames.lengths)
-    placed = can_kernels.sort_frames(frames, numbered.codes, cursors, rows=end, width=width)
+    width = _payload_bytes(frames.longest)
+    placed = can_kernels.sort_frames(
+        frames,
+        numbered,
+        [one.code for one in told],
+        width=width,
+        has_lengths=any(_is_cut(one) or not _is_whole(one, width) for one in told),
+    )
     short: dict[str, int] = {}
     for one in told:
-        cut = int(np.count_nonzero(placed.lengths[one.start : one.stop] < one.message.length))
-        if cut:
+        if placed.lengths is not None and _is_cut(one):
+            cut = int(np.count_nonzero(placed.lengths[one.start : one.stop] < one.message.length))
             short[one.message.name] = short.get(one.message.name, 0) + cut
     return DecodedFrames(tuple(_blocks(told, placed)), unknown, short)
 
 
-def buses_of(frames: CanFrames) -> list[int]:
+def buses_of(frames: PackedFrames) -> list[int]:
     """The buses that frames are of, ascending; told at once where it is one, as it is mostly."""
-    bus = frames.bus
-    if len(bus) and bus.min() == bus.max():
-        return [int(bus[0])]
-    return [int(one) for one in np.unique(bus)]
+    low, high = frames.buses
+    if low >= high:
+        return [low] if low == high else []
+    return [int(one) for one in np.unique(frames.bus)]
 
 
 def _message_for(
@@ -266,65 +233,113 @@ def _message_for(
     return None
 
 
-def _payload_bytes(lengths: Int64Array) -> int:
+def _payload_bytes(longest: int) -> int:
     """Bytes that hold the longest payload, in whole words."""
-    longest = int(lengths.max(initial=1))
+    longest = max(longest, 1)
     return min(-(-longest // WORD_BYTES) * WORD_BYTES, MAX_DATA_BYTES)
 
 
 def _blocks(told: Sequence[_Told], placed: can_kernels.PlacedFrames) -> Iterator[SignalBlock]:
-    """All signals; those of messages that every frame carries whole share their memory."""
-    whole = [_is_whole(one, placed) for one in told]
-    slots = [
-        _layout(one.message, None).slots * (one.stop - one.start) if is_whole else 0
-        for one, is_whole in zip(told, whole, strict=True)
-    ]
-    room, used = new_array(sum(slots)), 0
-    for one, is_whole, size in zip(told, whole, slots, strict=True):
-        if is_whole:
-            yield _block(one, placed, None, None, room[used : used + size])
-            used += size
+    """All signals; those of messages that every frame carries whole are read together."""
+    width = placed.payloads.shape[1]
+    whole = [one for one in told if _is_whole(one, width)]
+    read: dict[int, list[SignalBlock]] = {one.code: [] for one in whole}
+    for code, block in _whole_blocks(whole, placed):
+        read[code].append(block)
+    for one in told:
+        if one.code in read:
+            yield from read[one.code]
             continue
         for members, rows in _parts(one, placed):
             if rows is None or len(rows):
                 yield _block(one, placed, members, rows)
 
 
-def _is_whole(one: _Told, placed: can_kernels.PlacedFrames) -> bool:
-    """Whether every frame carries every signal."""
+def _whole_blocks(
+    told: Sequence[_Told], placed: can_kernels.PlacedFrames
+) -> Iterator[tuple[int, SignalBlock]]:
+    """Messages all of whose frames carry all signals, in one memory, with their codes."""
+    pieces = [(one, *span) for one in told for span in _spans(one)]
+    layouts = [layout_of(one.message, None) for one, _, _ in pieces]
+    fields, runs = runs_of(tuple(layouts))
+    runs = runs.copy()
+    runs["first"] = [start for _, start, _ in pieces]
+    runs["rows"] = [stop - start for _, start, stop in pieces]
+    sizes = runs["slots"] * runs["rows"]
+    spans = runs["maps"] * (-(-runs["rows"] // 64) * 8)
+    runs["out"], runs["bits"] = np.cumsum(sizes) - sizes, np.cumsum(spans) - spans
+    numbers, bits = new_array(int(sizes.sum())), new_bytes(int(spans.sum()))
+    read_runs(placed.payloads, runs, fields, numbers, bits)
+    at = [address_of(one) for one in (placed.sequence, placed.log_time_ns, numbers, bits)]
+    for (one, start, stop), layout, run in zip(pieces, layouts, runs.tolist(), strict=True):
+        _, rows, _, _, slots, out, maps, first = run
+        size = map_bytes(rows)
+        yield (
+            one.code,
+            SignalBlock(
+                one.message,
+                one.definition_hash,
+                layout,
+                placed.sequence[start:stop],
+                placed.log_time_ns[start:stop],
+                numbers[out : out + slots * rows].reshape(slots, rows),
+                bits[first : first + maps * size].reshape(maps, size),
+                (placed, start, stop),
+                None,
+                (at[0] + 8 * start, at[1] + 8 * start, at[2] + 8 * out, at[3] + first),
+            ),
+        )
+
+
+def _spans(one: _Told) -> Iterator[tuple[int, int]]:
+    """Frames of a message in pieces: of many first a round number, and then the rest."""
+    count = one.stop - one.start
+    middle = one.start + (count // ROUND_ROWS * ROUND_ROWS if count >= LEAST_ALONE else 0)
+    if middle > one.start:
+        yield one.start, middle
+    if middle < one.stop:
+        yield middle, one.stop
+
+
+def _is_cut(one: _Told) -> bool:
+    """Whether some frames are shorter than their message."""
+    return one.shortest < one.message.length
+
+
+def _is_whole(one: _Told, width: int) -> bool:
+    """Whether every frame carries every signal; `width` bytes are taken of each."""
     if any(signal.selector for signal in one.message.signals):
         return False
-    shortest = int(placed.lengths[one.start : one.stop].min())
     last = max((signal.last_byte for signal in one.message.signals), default=-1)
-    return last < min(shortest, placed.payloads.shape[1])
+    return last < min(one.shortest, width)
 
 
 def _block(
     one: _Told,
     placed: can_kernels.PlacedFrames,
-    members: tuple[int, ...] | None,
+    members: tuple[int, ...],
     picked: Int64Array | None,
-    room: npt.NDArray[np.float64] | None = None,
 ) -> SignalBlock:
-    """Read some signals, all by default, of some frames of a message, all by default."""
-    layout = _layout(one.message, members)
+    """Read some signals of some frames of a message, all by default."""
+    layout = layout_of(one.message, members)
     span = slice(one.start, one.stop)
-    rows, sequence, times = placed.order[span], placed.sequence[span], placed.log_time_ns[span]
+    sequence, times = placed.sequence[span], placed.log_time_ns[span]
     if picked is not None:
-        rows, sequence, times = rows[picked], sequence[picked], times[picked]
-    shape = layout.slots, len(rows)
-    numbers = new_array(*shape) if room is None else room.reshape(shape)
-    payloads = placed.payloads[span]
-    read_fields(payloads, layout.fields, numbers, picked=picked)
+        sequence, times = sequence[picked], times[picked]
+    numbers = new_array(layout.slots, len(times))
+    bits = np.empty((layout.maps, map_bytes(len(times))), np.uint8)
+    read_fields(placed.payloads[span], layout.fields, numbers, picked=picked, bits=bits)
     return SignalBlock(
         one.message,
         one.definition_hash,
         layout,
-        rows,
         sequence,
         times,
         numbers,
-        (payloads, picked),
+        bits,
+        (placed, one.start, one.stop),
+        picked,
+        (address_of(sequence), address_of(times), address_of(numbers), address_of(bits)),
     )
 
 
@@ -336,10 +351,11 @@ def _parts(
     A multiplexed signal is there where its selector is and has one of its values; one that ends
     behind the payload is not.
     """
+    assert placed.lengths is not None
     span = slice(one.start, one.stop)
     payloads, lengths = placed.payloads[span], placed.lengths[span]
     width = payloads.shape[1]
-    limit = min(int(lengths.min()), width)
+    limit = min(one.shortest, width)
     needed = {signal.selector for signal in one.message.signals}
     carriers: dict[tuple[object, ...], Int64Array | None] = {}
     members: dict[tuple[object, ...], list[int]] = {}
@@ -372,81 +388,9 @@ def _carriers(
     if above is not None:
         if above[1] is not None and not len(above[1]):
             return above[1]
-        selector, among = _fields([above[0]]), above[1]
+        selector, among = fields_of([above[0]]), above[1]
         wanted = np.array(sorted(signal.selected_by), np.int64)
     rows = can_kernels.carrying_rows(
         payloads, lengths, last_byte=last_byte, among=among, selector=selector, wanted=wanted
     )
     return None if len(rows) == len(payloads) else rows
-
-
-@functools.lru_cache(maxsize=8192)
-def _layout(message: MessageDefinition, members: tuple[int, ...] | None) -> _Layout:
-    """Some signals of a message, or all, and where their numbers go: first the raw ones.
-
-    Raises:
-        UnsupportedFormatError: UNSUPPORTED_TYPE, a number of more than 64 bits.
-    """
-    chosen = message.signals if members is None else tuple(message.signals[i] for i in members)
-    fields = _fields(chosen)
-    values, free = [], len(chosen)
-    for at, signal in enumerate(chosen):
-        has_rule = signal.scale != 1 or bool(signal.offset)
-        fields[at]["raw_slot"], fields[at]["value_slot"] = at, free if has_rule else -1
-        values.append(free if has_rule else at)
-        free += has_rule
-    return _Layout(
-        signals=chosen,
-        fields=fields,
-        value=tuple(values),
-        slots=free,
-        runs=tuple(_runs(chosen, values)),
-        names=tuple(signal.name for signal in chosen),
-        units=tuple(signal.unit for signal in chosen),
-    )
-
-
-def _runs(signals: Sequence[SignalDefinition], values: Sequence[int]) -> Iterator[tuple[int, int]]:
-    first = 0
-    for at in range(1, len(signals) + 1):
-        is_last = at == len(signals)
-        has_choices = not is_last and (signals[at].choices or signals[at - 1].choices)
-        if is_last or has_choices or values[at] != values[at - 1] + 1:
-            yield first, at - first
-            first = at
-
-
-def _fields(signals: Sequence[SignalDefinition]) -> Fields:
-    """(F,) `FIELD` without outputs."""
-    fields = np.zeros(len(signals), FIELD)
-    for field, signal in zip(fields, signals, strict=True):
-        if signal.bit_count > 64 or (signal.is_float and signal.bit_count not in (16, 32, 64)):
-            what = f"a number of {signal.bit_count} bits"
-            raise UnsupportedFormatError(what, code="UNSUPPORTED_TYPE")
-        field["byte_offset"], field["bit_offset"] = signal.byte_offset, signal.bit_offset
-        field["bit_count"], field["is_big_endian"] = signal.bit_count, signal.is_big_endian
-        field["kind"] = FLOAT if signal.is_float else SIGNED if signal.is_signed else UNSIGNED
-        field["factor"], field["offset"] = signal.scale, signal.offset
-        field["raw_slot"] = field["value_slot"] = -1
-    return fields
-
-
-def _choices_of(
-    signal: SignalDefinition, raw: npt.NDArray[np.float64], block: SignalBlock
-) -> Int64Array:
-    """(N,) which choice each sample is, -1 for none; told by the bits where a double rounds."""
-    if signal.is_float or signal.bit_count <= _EXACT_BITS:
-        return _choice_of(raw, np.array(list(signal.choices)))
-    payloads, picked = block.payloads
-    chosen = payloads if picked is None else payloads[picked]
-    exact = read_integers(chosen, _fields([signal]))[0]
-    number = exact if signal.is_signed or signal.bit_count < 64 else exact.view(np.uint64)
-    return _choice_of(number, np.array(list(signal.choices)))
-
-
-def _choice_of(number: npt.NDArray[np.generic], choices: npt.NDArray[np.generic]) -> Int64Array:
-    """(N,) which choice each raw number is, -1 for none."""
-    order = np.argsort(choices, kind="stable")
-    at = np.minimum(np.searchsorted(choices[order], number), len(choices) - 1)
-    chosen = order[at]
-    return np.where(choices[chosen] == number, chosen, -1)

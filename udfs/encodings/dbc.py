@@ -7,6 +7,7 @@ group numbers.
 from __future__ import annotations
 
 import functools
+import math
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -49,6 +50,7 @@ class SignalDefinition:
         choices: Text by raw value.
         selector: Name of the multiplexing signal it depends on; empty if it is always there.
         selected_by: Raw values of the selector with which it is there.
+        range: Lowest and highest physical value; None where none is stated.
     """
 
     name: str
@@ -65,6 +67,7 @@ class SignalDefinition:
     choices: Mapping[int, str]
     selector: str = ""
     selected_by: tuple[int, ...] = ()
+    range: tuple[float, float] | None = None
 
 
 @attrs.frozen(eq=False)
@@ -257,7 +260,17 @@ def _signal(signal: Signal) -> SignalDefinition:
         choices=choices,
         selector=signal.multiplexer_signal or "",
         selected_by=tuple(signal.multiplexer_ids or ()),
+        range=_range_of(signal),
     )
+
+
+def _range_of(signal: Signal) -> tuple[float, float] | None:
+    """The stated range, an end that is not stated being open; 0 to 0 states none."""
+    low, high = signal.minimum, signal.maximum
+    if low is None and high is None:
+        return None
+    ends = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
+    return ends if ends[0] < ends[1] else None
 
 
 def _missing_selectors(message: MessageDefinition) -> Sequence[Finding]:

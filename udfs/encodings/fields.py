@@ -28,10 +28,20 @@ FIELD = np.dtype(
         ("value_slot", np.int32),
         ("factor", np.float64),
         ("offset", np.float64),
+        ("range_slot", np.int32),
+        ("low", np.float64),
+        ("high", np.float64),
     ],
     align=True,
 )
 """`Field` of fields.h."""
+RUN = np.dtype(
+    [
+        (name, np.int64)
+        for name in ("first", "rows", "field", "fields", "slots", "out", "maps", "bits")
+    ]
+)
+"""`Run` of fields.c."""
 UNSIGNED, SIGNED, FLOAT = range(3)
 Fields = npt.NDArray[np.void]
 
@@ -42,8 +52,9 @@ def read_fields(
     out: npt.NDArray[np.float64],
     *,
     picked: Int64Array | None = None,
+    bits: UInt8Array | None = None,
 ) -> None:
-    """Read numbers, and what a linear rule makes of them.
+    """Read numbers, what a linear rule makes of them, and whether that lies in its range.
 
     Args:
         matrix: (N, B) uint8, the bytes of a row one behind the other.
@@ -51,6 +62,7 @@ def read_fields(
         out: (S, M) float64, contiguous; what `raw_slot` and `value_slot` count.
         picked: (M,) int64, which rows to read, in this order; the first M by default. B is 64 at
             most then.
+        bits: (R, `map_bytes(M)`) uint8, contiguous; what `range_slot` counts from 1 on.
 
     Raises:
         IndexError: A field or a row that is not there.
@@ -67,9 +79,52 @@ def read_fields(
         len(fields),
         address_of(out),
         slots,
+        None if bits is None else address_of(bits),
+        0 if bits is None else len(bits),
     )
     if wrong:
         raise IndexError(f"field {wrong - 1} of {len(fields)} in rows of {matrix.shape[1]} bytes")
+
+
+def map_bytes(rows: int) -> int:
+    """Bytes of a bitmap of so many rows."""
+    return -(-rows // 64) * 8
+
+
+def read_runs(
+    matrix: UInt8Array,
+    runs: npt.NDArray[np.void],
+    fields: Fields,
+    out: npt.NDArray[np.float64],
+    bits: UInt8Array,
+) -> None:
+    """Read runs of rows, each with fields of its own.
+
+    Args:
+        matrix: (N, B) uint8, contiguous.
+        runs: `RUN`: rows, fields, and where in `out` and `bits` their outputs begin.
+        fields: `FIELD` of all runs.
+        out: Float64, contiguous.
+        bits: Uint8, contiguous.
+
+    Raises:
+        IndexError: A run with rows or fields that are not there.
+    """
+    wrong = _kernels().read_runs(
+        _address(matrix),
+        matrix.shape[1],
+        len(matrix),
+        address_of(runs.view(np.uint8)),
+        len(runs),
+        address_of(fields.view(np.uint8)),
+        len(fields),
+        address_of(out),
+        len(out),
+        address_of(bits),
+        len(bits),
+    )
+    if wrong:
+        raise IndexError(f"run {wrong - 1} of {len(runs)} in rows of {matrix.shape[1]} bytes")
 
 
 def read_integers(matrix: UInt8Array, fields: Fields) -> Int64Array:
@@ -97,10 +152,15 @@ def nanoseconds(
     seconds: npt.NDArray[np.float64], *, start_ns: int, limit: float
 ) -> tuple[Int64Array, Mask]:
     """(N,) int64 nanoseconds of (N,) seconds behind a start, and (N,) which of them fit."""
-    seconds = np.ascontiguousarray(seconds)
-    out, fits = np.empty(len(seconds), np.int64), np.empty(len(seconds), bool)
+    out, fits = new_array(len(seconds)).view(np.int64), np.empty(len(seconds), bool)
     _kernels().seconds_to_ns(
-        address_of(seconds), len(seconds), start_ns, limit, address_of(out), address_of(fits)
+        address_of(seconds),
+        seconds.strides[0],
+        len(seconds),
+        start_ns,
+        limit,
+        address_of(out),
+        address_of(fits),
     )
     return out, fits
 
@@ -118,11 +178,19 @@ def _kernels() -> ctypes.CDLL:
     number, array = ctypes.c_int64, ctypes.c_void_p
     loaded.read_fields.argtypes = (
         *(array, number, number, number, array, number),
-        *(array, number, array, number),
+        *(array, number, array, number, array, number),
     )
     loaded.read_fields.restype = number
+    loaded.read_runs.argtypes = (
+        *(array, number, number, array, number, array, number),
+        *(array, number, array, number),
+    )
+    loaded.read_runs.restype = number
     loaded.read_integers.argtypes = (array, number, number, number, array, number, array)
     loaded.read_integers.restype = number
-    loaded.seconds_to_ns.argtypes = (array, number, number, ctypes.c_double, array, array)
+    loaded.seconds_to_ns.argtypes = (
+        *(array, number, number, number),
+        *(ctypes.c_double, array, array),
+    )
     loaded.seconds_to_ns.restype = None
     return loaded

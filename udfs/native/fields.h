@@ -18,6 +18,10 @@ typedef struct {
     int32_t value_slot; /* which takes number * factor + offset; -1 for none */
     double factor;
     double offset;
+    int32_t range_slot; /* 1 + which of the bitmaps says that it lies in its range; 0 for none */
+    int32_t unused;
+    double low;
+    double high;
 } Field;
 
 /* Bytes from the first to the last that hold any of its bits. */
@@ -63,6 +67,10 @@ static inline uint64_t field_bits(const uint8_t *row, const Field *field) {
     if (field->bit_offset) low |= high << (64 - field->bit_offset);
     return low & mask_of(field->bit_count);
 }
+
+/* A field, which is in the rows and no float, as whole numbers (fields.c). */
+void whole_numbers(const uint8_t *data, int64_t stride, int64_t width, int64_t rows,
+                   const Field *field, int64_t *restrict out);
 
 /* The bits as a number of two's complement. */
 static inline int64_t signed_bits(uint64_t bits, int32_t bit_count) {

@@ -64,8 +64,9 @@ class MdfBuilder:
         conversion: int = 0,
         data_link: int = 0,
         attachments: Sequence[int] = (),
+        limits: tuple[float, float] = (0.0, 0.0),
     ) -> int:
-        """A CN block."""
+        """A CN block; flag 0x10 says that the limits hold."""
         data = struct.pack(
             "<BBBBIIIIBBH6d",
             kind,
@@ -79,7 +80,7 @@ class MdfBuilder:
             0,
             0,
             len(attachments),
-            *[0.0] * 6,
+            *(0.0, 0.0, *limits, 0.0, 0.0),
         )
         links = [0, composition, self.text(name), 0, conversion, data_link, 0, 0, *attachments]
         return self.block("CN", links, data)

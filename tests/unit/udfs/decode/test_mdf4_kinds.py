@@ -310,6 +310,31 @@ def test_complex_numbers_give_both_parts():
     assert numbers(account, "wave.im") == [0, -1, -2]
 
 
+def test_limits_of_a_channel_say_what_lies_in_them():
+    """Fault 35: the limits hold for physical values, where a flag says so and a rule gives numbers.
+
+    A value outside of them is kept; without limits nothing is said.
+    """
+    builder = MdfBuilder()
+    half = rule(builder, 1, [0.0, 0.5])
+    names = rule(builder, 7, [1.0], [builder.text("one"), builder.text("other")])
+    channels = [
+        builder.channel("bound", byte=8, flags=0x10, conversion=half, limits=(1.0, 2.0)),
+        builder.channel("free", byte=8, conversion=half, limits=(1.0, 2.0)),
+        builder.channel("named", byte=8, flags=0x10, conversion=names, limits=(1.0, 2.0)),
+    ]
+    group = builder.group([builder.time(), *channels], cycles=1000, size=9)
+    rows = [struct.pack("<dB", i / 10, i % 8) for i in range(1000)]
+    builder.data_group([group], builder.data(b"".join(rows)))
+    account = account_of(builder.bytes())
+    assert numbers(account, "bound") == [i % 8 / 2 for i in range(1000)]
+    assert [row["in_range"] for row in signals(account, "bound")] == [
+        2 <= i % 8 <= 4 for i in range(1000)
+    ]
+    for name in ("free", "named"):
+        assert {row["in_range"] for row in signals(account, name)} == {None}
+
+
 def test_events_are_metadata():
     """Name, kind and time of each event are in the index; the list is followed once."""
     builder = MdfBuilder()

@@ -6,6 +6,7 @@ from datetime import date
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from contracts.recording import Channel
@@ -21,24 +22,31 @@ BS_:
 BU_: ECU
 BO_ 1 Mixed: 8 ECU
  SG_ Plain : 0|8@1+ (1,0) [0|0] "" ECU
- SG_ Ruled : 8|8@1- (0.5,1) [0|0] "V" ECU
+ SG_ Ruled : 8|8@1- (0.5,1) [-20|20] "V" ECU
  SG_ State : 16|2@1+ (1,0) [0|0] "" ECU
- SG_ Named : 24|4@1+ (2,0) [0|0] "A" ECU
+ SG_ Named : 24|4@1+ (2,0) [4|20] "A" ECU
  SG_ Bare : 32|8@1+ (1,0) [0|0] "A" ECU
  SG_ Other : 47|8@0- (1,0) [0|0] "A" ECU
  SG_ Last : 48|16@1+ (0.1,0) [0|0] "V" ECU
 BO_ 2 Even: 4 ECU
- SG_ Even0 : 0|16@1+ (0.5,0) [0|0] "V" ECU
- SG_ Even1 : 16|16@1+ (0.5,0) [0|0] "V" ECU
+ SG_ Even0 : 0|16@1+ (0.5,0) [0|20000] "V" ECU
+ SG_ Even1 : 16|16@1+ (0.5,0) [100|30000] "V" ECU
 BO_ 3 Empty: 8 ECU
 BO_ 4 Chosen: 8 ECU
  SG_ Which M : 0|1@1+ (1,0) [0|0] "" ECU
- SG_ Zero m0 : 8|8@1+ (3,0) [0|0] "" ECU
+ SG_ Zero m0 : 8|8@1+ (3,0) [0|300] "" ECU
  SG_ One m1 : 8|8@1- (1,0) [0|0] "" ECU
 
 VAL_ 1 State 0 "off" 1 "on" ;
 VAL_ 1 Named 3 "three" ;
 """
+RANGES = {
+    "Ruled": (-20, 20),
+    "Named": (4, 20),
+    "Zero": (0, 300),
+    "Even0": (0, 20000),
+    "Even1": (100, 30000),
+}
 CHANNEL = Channel(0, "CAN1", "mdf4", 1)
 
 
@@ -72,9 +80,12 @@ def sorted_rows(batches) -> pa.Table:
 
 @pytest.mark.parametrize("rows", [1000, 6000, 300_000])
 def test_messages_give_the_rows_that_their_signals_give(rows):
-    """Values, texts, units and times are the same, of few frames and of more than a batch takes."""
+    """Values, texts, units and times are the same, of few frames and of more than a batch takes.
+
+    Fault 35: what lies outside of its stated range is a value as any other, and is said to.
+    """
     context = DecodeContext("0" * 64, date(2026, 1, 1))
-    decoded = decode_frames(random_frames(rows), {1: [parse_dbc(DEFINITION)]})
+    decoded = decode_frames(random_frames(rows).packed(), {1: [parse_dbc(DEFINITION)]})
     parts = [
         SignalPart(
             name=signal.name,
@@ -84,6 +95,7 @@ def test_messages_give_the_rows_that_their_signals_give(rows):
             sequence=block.sequence,
             log_time_ns=block.log_time_ns,
             samples=block.samples(at),
+            range=signal.range,
         )
         for block in decoded.blocks
         for at, signal in enumerate(block.signals)
@@ -93,6 +105,14 @@ def test_messages_give_the_rows_that_their_signals_give(rows):
     assert found.equals(sorted_rows(RowMaker(context).signal_batches(parts, channel=CHANNEL)))
     assert found.num_rows == sum(len(part.log_time_ns) for part in parts)
     assert set(found["signal"].to_pylist()) == {part.name for part in parts}
+    in_range = found.filter(pc.is_valid(found["in_range"]))
+    assert set(in_range["signal"].to_pylist()) == RANGES.keys()
+    for name, (low, high) in RANGES.items():
+        own = found.filter(pc.equal(found["signal"], name))
+        marks = own["in_range"].to_pylist()
+        values = own["value"].to_pylist()
+        assert marks == [None if one is None else low <= one <= high for one in values]
+        assert False in marks
 
 
 @pytest.mark.parametrize("repeats", [1, 100])

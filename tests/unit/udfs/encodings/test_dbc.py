@@ -51,7 +51,7 @@ def frames_of(rows):
         starts=np.cumsum(lengths) - lengths,
         lengths=lengths,
         is_transmitted=np.full(count, -1),
-    )
+    ).packed()
 
 
 def by_frame(decoded):

@@ -9,13 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udfs.encodings.fields import FIELD, FLOAT, SIGNED, UNSIGNED, nanoseconds, read_fields
+from udfs.encodings.fields import (
+    FIELD,
+    FLOAT,
+    SIGNED,
+    UNSIGNED,
+    map_bytes,
+    nanoseconds,
+    read_fields,
+)
 from udfs.encodings.fields import read_integers as read_whole
 
 
-def field_of(place, *, kind, big, raw=0, value=-1, factor=1.0, offset=0.0):
+def field_of(place, *, kind, big, raw=0, value=-1, factor=1.0, offset=0.0, limits=(0, 0.0, 0.0)):
     byte, bit, bits = place
-    return np.array([(byte, bit, bits, kind, big, raw, value, factor, offset)], FIELD)
+    return np.array([(byte, bit, bits, kind, big, raw, value, factor, offset, *limits)], FIELD)
 
 
 def plain(row: bytes, place, *, signed, big) -> int:
@@ -58,13 +66,20 @@ def test_a_field_anywhere_is_the_number_that_its_bits_are(placed, signed, big, r
 @pytest.mark.parametrize("code", ["e", "f", "d"])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_floats_are_what_struct_reads(code, order):
-    """Half, single and double, with infinities, NaN, denormals and both zeros."""
+    """Half, single and double, with infinities, NaN, denormals and both zeros.
+
+    Fault 35: a number on an end of its range lies in it, NaN in none.
+    """
     numbers = [0.0, -0.0, 1.5, -2.25, 6e-8, float("inf"), float("-inf"), float("nan"), 65504.0]
     rows = [b"\xaa" + struct.pack(order + code, number) for number in numbers]
     matrix = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
     out = np.empty((1, len(rows)))
     place = 1, 0, 8 * struct.calcsize(code)
-    read_fields(matrix, field_of(place, kind=FLOAT, big=order == ">"), out)
+    bits = np.empty((2, map_bytes(len(rows))), np.uint8)
+    field = field_of(place, kind=FLOAT, big=order == ">", limits=(2, -2.25, 65504.0))
+    read_fields(matrix, field, out, bits=bits)
+    marks = np.unpackbits(bits[1], count=len(rows), bitorder="little")
+    assert marks.tolist() == [-2.25 <= number <= 65504.0 for number in numbers]
     wanted = [struct.unpack(order + code, row[1:])[0] for row in rows]
     np.testing.assert_array_equal(out[0], wanted)
     assert (np.signbit(out[0]) == np.signbit(wanted)).all()
@@ -103,6 +118,8 @@ def test_a_row_or_an_output_that_is_not_there_is_refused():
         read_fields(matrix, good, np.empty((1, 4)))
     with pytest.raises(IndexError):
         read_fields(matrix, field_of((0, 0, 8), kind=UNSIGNED, big=0, raw=1), out)
+    with pytest.raises(IndexError):
+        read_fields(matrix, field_of((0, 0, 8), kind=UNSIGNED, big=0, limits=(1, 0, 1)), out)
 
 
 def test_seconds_become_nanoseconds_or_are_told_not_to_fit():
