@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 from pyspark.sql.connect.client.retries import DefaultPolicy
 
@@ -19,6 +21,11 @@ _SESSION_CONFIGURATION = {
     # A DataFrame's plan is small here; its rows may be megabytes of nested values.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
 }
+_LOGS_OF_STATEMENTS = (
+    "SQLQueryContextLogger",
+    "DataFrameQueryContextLogger",
+    "pyspark.sql.connect.logging",
+)
 _RETRIES, _LONGEST_WAIT_MS = 8, 4_000
 """About 20 s of trying again, where Spark's default is ten minutes: a server that was away for
 longer was started anew and knows nothing of the session; what it had begun is resumed by the next
@@ -31,6 +38,7 @@ def connect(settings: Settings) -> SparkSession:
     It knows the format "recording". Close it with `stop()`; the server goes on.
     """
     start_if_asked(settings.spark_remote)
+    _keep_statements_out_of_logs()
     builder = SparkSession.builder.remote(settings.spark_remote)
     for key, value in _SESSION_CONFIGURATION.items():
         builder = builder.config(key, value)
@@ -39,6 +47,15 @@ def connect(settings: Settings) -> SparkSession:
     spark.client.set_retry_policies([patience])
     register(spark, settings.storage_options)
     return spark
+
+
+def _keep_statements_out_of_logs() -> None:
+    """Let PySpark raise its errors and not log them with their statements, which may name people.
+
+    By level: a logging configuration of another library enables loggers that are switched off.
+    """
+    for name in _LOGS_OF_STATEMENTS:
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 class DeferredSession:

@@ -124,6 +124,8 @@ def test_an_upload_is_in_sql_with_no_hand_on_it(platform, run_of_upload):
     assert states.get("ACCEPTED", 0) >= 3, states
     frames = platform["call"]("sql", "SELECT count(*) AS n FROM silver.frames", "-f", "json")
     assert json.loads(frames.stdout)[0]["n"] > 40
+    wrong = platform["call"]("sql", "SELECT name_of_a_person FROM silver.frames")
+    assert (wrong.returncode, len(wrong.stderr.strip().splitlines())) == (2, 1), wrong.stderr
 
 
 def test_jdbc_answers_the_same(platform, run_of_upload):
