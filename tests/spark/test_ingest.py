@@ -551,4 +551,4 @@ def test_tables_are_in_the_catalogue_of_one_lake(spark, settings, lake, tmp_path
     comment = spark.sql("DESCRIBE TABLE bronze.uploads").collect()[0]
     assert comment["comment"] == "Where it was seen"
     with pytest.raises(ContractViolation, match="OTHER_LAKE"):
-        take(spark, lake, register=True)
+        take(spark, lake, str(tmp_path / "z.mcap"), register=True)
