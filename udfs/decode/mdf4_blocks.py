@@ -43,6 +43,7 @@ from udfs.decode.mdf4_types import (
     SourceInfo,
 )
 
+_LEAST_NUMBERS = {1: 2, 2: 6}  # of linear and rational rules
 HEAD_BYTES = 24
 _MAX_TEXT_BYTES = 16 << 20
 _MAX_DEPTH = 64
@@ -243,6 +244,9 @@ class BlockReader:
     def _read_conversion(self, address: int, above: tuple[int, ...]) -> Conversion:
         block = self.block(address, "CC")
         kind, _, _, refs, values, _, _ = self.fields(block, _CC)
+        if values < _LEAST_NUMBERS.get(kind, 0):
+            what = f"a conversion of kind {kind} has {values} numbers"
+            raise DecodeError(what, code="MDF_BAD_BLOCK", uri=self._source.uri, offset=address)
         numbers = self.data(block, _CC.size + 8 * values)[_CC.size :]
         return Conversion(
             kind=kind,
