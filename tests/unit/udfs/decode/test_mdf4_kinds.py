@@ -350,3 +350,13 @@ def test_events_are_metadata():
         {"kind": "marker", "log_time_ns": START_NS + 1_000_000_000, "name": "start"},
         {"kind": "trigger_stop", "log_time_ns": START_NS + 2_500_000_000, "name": "brake"},
     ]
+
+
+@pytest.mark.parametrize(("kind", "values"), [(1, ()), (1, (2.0,)), (2, (0.0, 1.0))])
+def test_a_rule_without_its_numbers_is_told_and_values_are_null(kind, values):
+    """A linear or rational rule that lacks numbers gives no value, keeps the raw ones, and says."""
+    account = account_of(numbered_file(lambda builder: rule(builder, kind, values)))
+    rows = signals(account, "number")
+    assert [row["raw_value"] for row in rows] == RAW
+    assert {row["value"] for row in rows} == {None}
+    assert "MDF_BAD_CONVERSION" in {finding.code for finding in account.index.findings}
