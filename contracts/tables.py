@@ -386,6 +386,9 @@ _BRONZE: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...
 }
 
 
+_STATE = (_STR, "ok, gap, stale, missing, no_clock or jump")
+
+
 def _value(name: str, kind: pa.DataType, text: str) -> dict[str, tuple[pa.DataType, str]]:
     """A synchronised value with its own time, error and state."""
     stem = name.removesuffix("_m_s2").removesuffix("_m_s").removesuffix("_rad_s")
@@ -394,7 +397,7 @@ def _value(name: str, kind: pa.DataType, text: str) -> dict[str, tuple[pa.DataTy
         name: (kind, text),
         f"{stem}_t_ns": (_I64, f"{text}: time of the nearest sample used, UTC"),
         f"{stem}_sync_error_ns": (_I64, f"{text}: t_ns of the nearest sample minus the frame's"),
-        f"{stem}_state": (_STR, "ok, gap, stale, missing, no_clock or jump"),
+        f"{stem}_state": _STATE,
     }
 
 
@@ -418,19 +421,19 @@ _FRAMES = {
     "lidar_fields": (_FIELDS, "Layout of a point of the sweep"),
     "lidar_t_ns": (_I64, "Time of the sweep, UTC"),
     "lidar_sync_error_ns": (_I64, "Time of the sweep minus the frame's"),
-    "lidar_state": (_STR, "ok, gap, stale, missing, no_clock or jump"),
+    "lidar_state": _STATE,
     "latitude_deg": (_F64, "WGS84 latitude, interpolated"),
     "longitude_deg": (_F64, "WGS84 longitude, interpolated"),
     "altitude_m": (_F64, "WGS84 height, interpolated"),
     "gnss_t_ns": (_I64, "Time of the nearest fix used, UTC"),
     "gnss_sync_error_ns": (_I64, "Time of the nearest fix minus the frame's"),
-    "gnss_state": (_STR, "ok, gap, stale, missing, no_clock or jump"),
+    "gnss_state": _STATE,
     "position_x_m": (_F64, "Position in the odometry frame, interpolated"),
     "position_y_m": (_F64, "Position in the odometry frame, interpolated"),
     "yaw_rad": (_F64, "Heading in the odometry frame, interpolated"),
     "pose_t_ns": (_I64, "Time of the nearest pose used, UTC"),
     "pose_sync_error_ns": (_I64, "Time of the nearest pose minus the frame's"),
-    "pose_state": (_STR, "ok, gap, stale, missing, no_clock or jump"),
+    "pose_state": _STATE,
     **_value("speed_m_s", _F64, "Speed from the vehicle bus, interpolated"),
     **_value("yaw_rate_rad_s", _F64, "Yaw rate from the inertial unit, interpolated"),
     **_value("acceleration_m_s2", _F64, "Longitudinal acceleration, interpolated"),

@@ -1,21 +1,75 @@
-"""What a table of gold was last made of, drive by drive; a drive that gave no row is known, too."""
+"""Tables of gold made of frames, drive by drive, and what they were last made of.
+
+A drive that gave no row is known, too.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import write_deltalake
+from pyspark.sql import SparkSession
 
 from contracts.settings import Settings
 from contracts.tables import TABLES
 from spark_jobs.delta import open_table
-from spark_jobs.tables import create_table, read_arrow, table_exists
+from spark_jobs.drives import in_batches
+from spark_jobs.report import JobReport, report_since
+from spark_jobs.tables import (
+    create_table,
+    read_arrow,
+    register_tables,
+    table_exists,
+    table_version,
+)
 
+FRAMES = "silver.frames"
 FRAME_VERSIONS = "silver.frame_versions"
+
+
+def make_anew(
+    spark: SparkSession,
+    settings: Settings,
+    table: str,
+    versions: str,
+    make: Callable[[list[str]], Iterable[str]],
+    *,
+    drive_ids: Sequence[str] | None,
+    rules_version: str,
+) -> JobReport:
+    """Make the rows of the drives whose frames or rules are new, and note what they are made of.
+
+    Args:
+        spark: Session; not asked where nothing is to be done.
+        settings: Where the lake is.
+        table: The table.
+        versions: `gold.…_versions`.
+        make: Makes the rows of some drives; gives those that it wrote.
+        drive_ids: Drives to look at; all that were synchronised by default.
+        rules_version: Of the rules that the table is made by.
+    """
+    started = time.monotonic()
+    create_table(settings, TABLES[table])
+    before = table_version(settings, table)
+    pending = pending_drives(settings, versions, drive_ids=drive_ids, rules_version=rules_version)
+    if pending:
+        register_tables(spark, settings, (table, versions))
+    written: list[str] = []
+    for batch in in_batches(pending):
+        # Most drives may have no frames; one that had some may have none now, but rows of them.
+        work = {
+            *drives_with_rows(settings, FRAMES, batch),
+            *drives_with_rows(settings, table, batch),
+        }
+        if work:
+            written += make(sorted(work))
+        made = {drive: pending[drive] for drive in batch}
+        record_versions(settings, versions, made, table=table, rules_version=rules_version)
+    return report_since(settings, table, before=before, drives=written, started_s=started)
 
 
 def pending_drives(

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from contracts.settings import Settings
 from spark_jobs.drives import read_recordings
-from spark_jobs.silver_files import SilverTable, iter_observations, iter_rows
+from spark_jobs.silver_files import SilverTable, iter_observations, iter_rows, pair_of
 from spark_jobs.stage import pack, run_stage
 from udfs.sync.channels import ChannelFacts, Facts, added, facts_of
 from udfs.sync.drive_clocks import recorders_of
@@ -155,18 +155,14 @@ def task_of(
     drives = [
         DriveTask(
             drive,
-            _pair(span),
+            pair_of(span),
             _facts_from(facts),
-            {name: _pair(each) for name, each in wanted.items()},
+            {name: pair_of(each) for name, each in wanted.items()},
         )
         for drive, span, facts, wanted in found["drives"]
     ]
     files = [table.with_files(each) for table, each in zip(tables, found["files"], strict=True)]
     return drives, files
-
-
-def _pair(value: Sequence[Any] | None) -> Any:
-    return None if value is None else (value[0], value[1])
 
 
 def _facts_json(facts: Facts | None) -> list[Any] | None:

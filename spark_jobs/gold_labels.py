@@ -5,7 +5,6 @@ Run alone: `python -m spark_jobs.gold_labels [DRIVE_ID…]`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
@@ -15,20 +14,16 @@ from pyspark.sql import functions as F  # noqa: N812  Spark's own usage
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from contracts.settings import Settings
-from contracts.tables import TABLES
-from spark_jobs.drive_versions import drives_with_rows, pending_drives, record_versions
-from spark_jobs.drives import in_batches, read_recordings, tables_of_type
+from spark_jobs.drive_versions import FRAMES, make_anew
+from spark_jobs.drives import read_recordings, tables_of_type
 from spark_jobs.payloads import Place, places_of, read_payloads
-from spark_jobs.report import JobReport, report_since
+from spark_jobs.report import JobReport
 from spark_jobs.tables import (
-    create_table,
-    ensure_table,
     is_one_of,
     read,
     read_arrow,
     replace_rows,
     table_exists,
-    table_version,
 )
 from udfs.perception.calibration import calibration_from
 from udfs.perception.frame_labels import FRAME_COLUMNS, LABELS, label_frames
@@ -36,7 +31,6 @@ from udfs.perception.rules import LabelRules
 
 TABLE = "gold.labels"
 VERSIONS = "gold.label_versions"
-FRAMES = "silver.frames"
 CAMERA_INFO = "sensor_msgs_camerainfo"
 CLIP_NS = 20_000_000_000
 """Frames of one task: a long drive is labelled by many workers."""
@@ -61,39 +55,30 @@ def run(
         drive_ids: Drives to look at; all that have frames by default.
         rules: Sizes and limits; the defaults if None.
     """
-    started = time.monotonic()
     rules = rules or LabelRules()
-    create_table(settings, TABLES[TABLE])
-    before = table_version(settings, TABLE)
-    pending = pending_drives(settings, VERSIONS, drive_ids=drive_ids, rules_version=rules.version)
-    labelled = []
-    for name in (TABLE, VERSIONS) if pending else ():
-        ensure_table(spark, settings, TABLES[name])
-    for batch in in_batches(pending):
-        # Most drives may have no camera and lidar at once; one that had them may have none now.
-        work = sorted(
-            {drive for name in (FRAMES, TABLE) for drive in drives_with_rows(settings, name, batch)}
+
+    def label(drives: list[str]) -> list[str]:
+        chosen = read_recordings(settings, drive_ids=drives)
+        rows = labels_from(
+            read(spark, FRAMES).where(is_one_of("drive_id", drives)),
+            tasks=min(_MOST_TASKS, _TASKS_A_DRIVE * len(drives)),
+            calibrations=read_calibrations(settings, chosen),
+            places=places_of(chosen),
+            storage_options=settings.storage_options,
+            rules=rules,
         )
-        if work:
-            chosen = read_recordings(settings, drive_ids=work)
-            replace_rows(
-                spark,
-                settings,
-                TABLE,
-                labels_from(
-                    read(spark, FRAMES).where(is_one_of("drive_id", work)),
-                    tasks=min(_MOST_TASKS, _TASKS_A_DRIVE * len(work)),
-                    calibrations=read_calibrations(settings, chosen),
-                    places=places_of(chosen),
-                    storage_options=settings.storage_options,
-                    rules=rules,
-                ),
-                where=is_one_of("drive_id", work),
-            )
-        labelled += work
-        made = {drive: pending[drive] for drive in batch}
-        record_versions(settings, VERSIONS, made, table=TABLE, rules_version=rules.version)
-    return report_since(settings, TABLE, before=before, drives=labelled, started_s=started)
+        replace_rows(spark, settings, TABLE, rows, where=is_one_of("drive_id", drives))
+        return drives
+
+    return make_anew(
+        spark,
+        settings,
+        TABLE,
+        VERSIONS,
+        label,
+        drive_ids=drive_ids,
+        rules_version=rules.version,
+    )
 
 
 def labels_from(

@@ -5,7 +5,6 @@ Run alone: `python -m spark_jobs.gold_scenarios [DRIVE_ID…]`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
@@ -20,23 +19,18 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from contracts.ids import content_hash
 from contracts.settings import Settings
 from contracts.tables import TABLES
-from spark_jobs.drive_versions import drives_with_rows, pending_drives, record_versions
-from spark_jobs.drives import in_batches
-from spark_jobs.report import JobReport, report_since
+from spark_jobs.drive_versions import FRAMES, make_anew
+from spark_jobs.report import JobReport
 from spark_jobs.scenario_rules import RULES, ScenarioRule
 from spark_jobs.tables import (
-    create_table,
-    ensure_table,
     is_one_of,
     read,
     read_arrow,
     replace_rows,
-    table_version,
 )
 
 TABLE = "gold.scenarios"
 VERSIONS = "gold.scenario_versions"
-FRAMES = "silver.frames"
 CLOCKS = "silver.clocks"
 OBJECTS = "silver.objects"
 
@@ -56,34 +50,30 @@ def run(
         drive_ids: Drives to look at; all that have frames by default.
         rules: What to look for.
     """
-    started = time.monotonic()
-    create_table(settings, TABLES[TABLE])
-    before = table_version(settings, TABLE)
-    version = content_hash(sorted((rule.name, rule.version) for rule in rules))[:16]
-    pending = pending_drives(settings, VERSIONS, drive_ids=drive_ids, rules_version=version)
-    worked: list[str] = []
-    for name in (TABLE, VERSIONS) if pending else ():
-        ensure_table(spark, settings, TABLES[name])
-    for batch in in_batches(pending):
-        work = sorted(
-            {drive for name in (FRAMES, TABLE) for drive in drives_with_rows(settings, name, batch)}
-        )
-        if work:
-            found = scenarios_from(spark, drive_ids=work, rules=rules)
-            changed = _changed(settings, found, drive_ids=work)
-            if changed:
-                rows = found.filter(pc.is_in(found["drive_id"], pa.array(changed)))
-                replace_rows(
-                    spark,
-                    settings,
-                    TABLE,
-                    spark.createDataFrame(rows.to_pylist(), from_arrow_schema(found.schema)),
-                    where=is_one_of("drive_id", changed),
-                )
-            worked += changed
-        made = {drive: pending[drive] for drive in batch}
-        record_versions(settings, VERSIONS, made, table=TABLE, rules_version=version)
-    return report_since(settings, TABLE, before=before, drives=worked, started_s=started)
+
+    def search(drives: list[str]) -> list[str]:
+        found = scenarios_from(spark, drive_ids=drives, rules=rules)
+        changed = _changed(settings, found, drive_ids=drives)
+        if changed:
+            rows = found.filter(pc.is_in(found["drive_id"], pa.array(changed)))
+            replace_rows(
+                spark,
+                settings,
+                TABLE,
+                spark.createDataFrame(rows.to_pylist(), from_arrow_schema(found.schema)),
+                where=is_one_of("drive_id", changed),
+            )
+        return changed
+
+    return make_anew(
+        spark,
+        settings,
+        TABLE,
+        VERSIONS,
+        search,
+        drive_ids=drive_ids,
+        rules_version=content_hash(sorted((rule.name, rule.version) for rule in rules))[:16],
+    )
 
 
 def scenarios_from(

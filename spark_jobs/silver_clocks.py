@@ -21,7 +21,7 @@ from spark_jobs.drives import in_batches, read_recordings
 from spark_jobs.report import JobReport, report_since
 from spark_jobs.shared_frames import bus_frame_tables, read_shared_frames
 from spark_jobs.silver_files import SilverTable, read_observations, silver_tables
-from spark_jobs.stage import deal, pack
+from spark_jobs.stage import deal, pack, payloads_in
 from spark_jobs.sync_rules import sync_rules
 from spark_jobs.tables import create_table, is_one_of, read_arrow, replace_rows, table_version
 from udfs.sync.drive_clocks import CLOCKS, clock_version, estimate_drive_clocks, recorders_of
@@ -131,31 +131,29 @@ def estimator(
     """
 
     def estimate(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for payload in batch.column(0).to_pylist():
-                task = json.loads(payload)
-                files, frames = (
-                    [table.with_files(each) for table, each in zip(bare, task[key], strict=True)]
-                    for key, bare in (("tables", tables), ("buses", buses))
+        for payload in payloads_in(batches):
+            task = json.loads(payload)
+            mine = recordings.filter(pc.is_in(recordings["drive_id"], pa.array(task["drives"])))
+            signals = [bare.with_files(f) for bare, f in zip(tables, task["tables"], strict=True)]
+            frames = [bare.with_files(f) for bare, f in zip(buses, task["buses"], strict=True)]
+            rows = read_observations(
+                signals,
+                dict.fromkeys(mine["recording_id"].to_pylist()),
+                rules=rules,
+                storage_options=storage_options,
+            )
+            for drive in task["drives"]:
+                of_drive = mine.filter(pc.equal(mine["drive_id"], drive))
+                shared = read_shared_frames(
+                    frames, recorders_of(of_drive.to_pylist()), storage_options=storage_options
                 )
-                mine = recordings.filter(pc.is_in(recordings["drive_id"], pa.array(task["drives"])))
-                wanted = dict.fromkeys(mine["recording_id"].to_pylist())
-                rows = read_observations(
-                    files, wanted, rules=rules, storage_options=storage_options
+                clocks = estimate_drive_clocks(
+                    rows.filter(pc.is_in(rows["recording_id"], of_drive["recording_id"])),
+                    recordings=of_drive,
+                    rules=rules,
+                    can_frames=shared,
                 )
-                for drive in task["drives"]:
-                    of_drive = mine.filter(pc.equal(mine["drive_id"], drive))
-                    clocks = estimate_drive_clocks(
-                        rows.filter(pc.is_in(rows["recording_id"], of_drive["recording_id"])),
-                        recordings=of_drive,
-                        rules=rules,
-                        can_frames=read_shared_frames(
-                            frames,
-                            recorders_of(of_drive.to_pylist()),
-                            storage_options=storage_options,
-                        ),
-                    )
-                    yield from clocks.combine_chunks().to_batches()
+                yield from clocks.combine_chunks().to_batches()
 
     return estimate
 

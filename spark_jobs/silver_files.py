@@ -70,7 +70,7 @@ class SilverTable:
 
     def with_files(self, files: Iterable[Any]) -> SilverTable:
         """The same with the files that `as_json` gave, read back from JSON."""
-        mine = tuple(SilverFile(path, _pair(ids), _pair(times)) for path, ids, times in files)
+        mine = tuple(SilverFile(path, pair_of(ids), pair_of(times)) for path, ids, times in files)
         return attrs.evolve(self, files=mine)
 
     def holding(self, recordings: Collection[str], *, within: Span | None = None) -> SilverTable:
@@ -199,7 +199,8 @@ def _bounds(adds: pa.Table, column: str) -> list[tuple[object, object] | None]:
     return [None if low is None or high is None else (low, high) for low, high in both]
 
 
-def _pair(value: Sequence[Any] | None) -> Any:
+def pair_of(value: Sequence[Any] | None) -> Any:
+    """A span, or other pair, that was in JSON."""
     return None if value is None else (value[0], value[1])
 
 

@@ -29,13 +29,13 @@ from spark_jobs.drives import in_batches
 from spark_jobs.frame_plan import DriveTask, DriveWork, FramePlan, payload_of, plan_frames, task_of
 from spark_jobs.report import JobReport, report_since
 from spark_jobs.silver_files import SilverTable, read_observations, silver_tables
-from spark_jobs.stage import deal
+from spark_jobs.stage import deal, payloads_in
 from spark_jobs.sync_rules import sync_rules
 from spark_jobs.tables import (
     create_table,
-    ensure_table,
     is_one_of,
     read_arrow,
+    register_tables,
     replace_rows,
     table_exists,
     table_version,
@@ -88,8 +88,8 @@ def run(
     before = table_version(settings, TABLE)
     clocks_version, clocks = _read_clocks(settings, drive_ids=drive_ids)
     pending = _pending(settings, clocks, clocks_version=clocks_version, rules=rules)
-    for name in (TABLE, VERSIONS) if pending else ():
-        ensure_table(spark, settings, TABLES[name])
+    if pending:
+        register_tables(spark, settings, (TABLE, VERSIONS))
     written = []
     for batch in in_batches(pending):
         drives = [pending[each][0] for each in batch]
@@ -152,12 +152,11 @@ def synchroniser(
     read = partial(read_observations, rules=rules, storage_options=storage_options)
 
     def synchronise(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for payload in batch.column(0).to_pylist():
-                task, files = task_of(payload, tables)
-                wanted = {name: span for each in task for name, span in each.wanted.items()}
-                for frames in frames_of_task(task, read(files, wanted), clocks, rules=rules):
-                    yield from frames.combine_chunks().to_batches()
+        for payload in payloads_in(batches):
+            task, files = task_of(payload, tables)
+            wanted = {name: span for each in task for name, span in each.wanted.items()}
+            for frames in frames_of_task(task, read(files, wanted), clocks, rules=rules):
+                yield from frames.combine_chunks().to_batches()
 
     return synchronise
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -25,9 +25,8 @@ def run_stage(spark: SparkSession, payloads: Sequence[bytes], work: Work) -> Ite
         return
 
     def work_through(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for payload in batch.column(0).to_pylist():
-                yield pa.RecordBatch.from_arrays([pa.array([work(payload)], pa.binary())], ["r"])
+        for payload in payloads_in(batches):
+            yield pa.RecordBatch.from_arrays([pa.array([work(payload)], pa.binary())], ["r"])
 
     dealt = deal(spark, payloads, tasks=len(payloads))
     for row in dealt.mapInArrow(work_through, "r binary").toLocalIterator():
@@ -40,6 +39,12 @@ def deal(spark: SparkSession, payloads: Sequence[bytes], *, tasks: int) -> DataF
     # puts small partitions together whatever they take to work through, leaves it alone.
     df = spark.createDataFrame(pa.table({"payload": pa.array(payloads, pa.binary())}))
     return df.coalesce(1).repartition(max(tasks, 1))
+
+
+def payloads_in(batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
+    """In a worker: the payloads that `deal` gave it."""
+    for batch in batches:
+        yield from batch.column(0).to_pylist()
 
 
 def pack(weights: Sequence[int], *, limit: int, at_most: int) -> list[list[int]]:

@@ -13,7 +13,7 @@ from udfs.sync.drive_clocks import UTC, recorders_of
 from udfs.sync.fusion import TRUST
 from udfs.sync.mapping import Placed, place
 from udfs.sync.rules import SyncRules
-from udfs.sync.segments import FloatArray, Segment
+from udfs.sync.segments import FloatArray, Segment, segment_of
 
 _OF_RECORDERS = TRUST.keys() - {"gnss_time"}
 """Methods that tie a clock to that of another recorder."""
@@ -99,16 +99,7 @@ def _pieces_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Segment, ...]:
         key = (row["anchor_ns"], row["offset_ns"])
         if row["uncertainty_ns"] is None:
             key = (0, row["offset_ns"])
-        found = Segment(
-            start_ns=row["valid_from_ns"],
-            end_ns=row["valid_to_ns"],
-            anchor_ns=row["anchor_ns"],
-            offset_ns=row["offset_ns"],
-            drift_ppb=row["drift_ppb"],
-            offset_error_ns=float(row["uncertainty_ns"] or 0),
-            drift_error_ppb=float(row["drift_uncertainty_ppb"] or 0.0),
-            samples=row["samples"],
-        )
+        found = segment_of(row)
         known = pieces.setdefault(key, found)
         pieces[key] = attrs.evolve(
             known,

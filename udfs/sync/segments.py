@@ -14,7 +14,8 @@ than given one that may be wrong by the whole step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -155,6 +156,20 @@ def fit_segments(
         samples.weight[good],
         parts,
         prior_ppb=1e3 * max_drift_ppm / np.sqrt(3.0),
+    )
+
+
+def segment_of(row: Mapping[str, Any]) -> Segment:
+    """The segment that a row of `silver.clocks`, or of its sensors, holds; unknown errors are 0."""
+    return Segment(
+        start_ns=row["valid_from_ns"],
+        end_ns=row["valid_to_ns"],
+        anchor_ns=row["anchor_ns"],
+        offset_ns=row["offset_ns"],
+        drift_ppb=row["drift_ppb"],
+        offset_error_ns=float(row["uncertainty_ns"] or 0),
+        drift_error_ppb=float(row["drift_uncertainty_ppb"] or 0.0),
+        samples=row["samples"],
     )
 
 

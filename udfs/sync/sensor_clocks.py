@@ -19,7 +19,7 @@ import numpy.typing as npt
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
 from udfs.sync.envelope import fit_envelope
-from udfs.sync.segments import Segment
+from udfs.sync.segments import Segment, segment_of
 
 SensorKey = tuple[str, str]
 """Recorder and topic."""
@@ -117,16 +117,7 @@ def sensors_of(
     found: dict[SensorKey, dict[Segment, None]] = {}
     for row in rows:
         for each in row.get("sensors") or ():
-            segment = Segment(
-                start_ns=each["valid_from_ns"],
-                end_ns=each["valid_to_ns"],
-                anchor_ns=each["anchor_ns"],
-                offset_ns=each["offset_ns"],
-                drift_ppb=each["drift_ppb"],
-                offset_error_ns=float(each["uncertainty_ns"]),
-                drift_error_ppb=each["drift_uncertainty_ppb"],
-                samples=each["samples"],
-            )
+            segment = segment_of(each)
             # Rows of one recorder repeat what its sensors are.
             found.setdefault((recorders[row["recording_id"]], each["topic"]), {})[segment] = None
     return {key: tuple(pieces) for key, pieces in found.items()}
