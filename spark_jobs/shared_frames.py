@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -28,14 +28,39 @@ def bus_frame_tables(settings: Settings) -> list[SilverTable]:
     return [silver_table(settings, _TABLE, role="can_frames", columns=FRAME_COLUMNS)]
 
 
+def count_frames(
+    tables: Sequence[SilverTable],
+    recordings: Iterable[str],
+    *,
+    storage_options: Mapping[str, str],
+) -> dict[str, dict[int, int]]:
+    """Frames by recording and id.
+
+    Args:
+        tables: From `bus_frame_tables`.
+        recordings: Of any number of drives.
+        storage_options: For S3.
+    """
+    columns = ["recording_id", "can_id"]
+    wanted = dict.fromkeys(recordings)
+    counts: dict[str, dict[int, int]] = {name: {} for name in wanted}
+    for table in tables:
+        for rows in iter_rows(table, wanted, columns=columns, storage_options=storage_options):
+            for row in rows.group_by(columns).aggregate([([], "count_all")]).to_pylist():
+                of_id = counts[row["recording_id"]]
+                of_id[row["can_id"]] = of_id.get(row["can_id"], 0) + row["count_all"]
+    return counts
+
+
 def read_shared_frames(
     tables: Sequence[SilverTable],
     recorders: Mapping[str, str],
     *,
+    counts: Mapping[str, Mapping[int, int]],
     storage_options: Mapping[str, str],
     at_most: int = FRAMES_OF_A_DRIVE,
 ) -> pa.Table:
-    """Frames of the ids that several recorders of a drive hold.
+    """Frames of the ids that several recorders of a drive hold; reads nothing where there are none.
 
     An id is taken as a whole, on both sides, so that each change of its payload is known; ids are
     taken by chance until there are enough.
@@ -43,6 +68,7 @@ def read_shared_frames(
     Args:
         tables: From `bus_frame_tables`.
         recorders: By recording of the drive.
+        counts: From `count_frames`, of these recordings at least.
         storage_options: For S3.
         at_most: Frames; the last id taken may go beyond.
 
@@ -50,26 +76,16 @@ def read_shared_frames(
         Rows with `FRAME_COLUMNS`.
     """
     schema = pa.schema([TABLES[_TABLE].schema.field(name) for name in FRAME_COLUMNS])
-    if len(set(recorders.values())) < 2:
-        return schema.empty_table()
-    wanted = dict.fromkeys(recorders)
-    counts: dict[int, dict[str, int]] = {}
-    for table in tables:
-        for rows in iter_rows(
-            table, wanted, columns=("recording_id", "can_id"), storage_options=storage_options
-        ):
-            for row in (
-                rows.group_by(["recording_id", "can_id"]).aggregate([([], "count_all")]).to_pylist()
-            ):
-                of_id = counts.setdefault(row["can_id"], {})
-                recorder = recorders[row["recording_id"]]
-                of_id[recorder] = of_id.get(recorder, 0) + row["count_all"]
-    chosen = _some(counts, at_most=at_most)
+    by_id: dict[int, dict[str, int]] = {}
+    for recording, recorder in recorders.items():
+        for can_id, frames in counts[recording].items():
+            of_id = by_id.setdefault(can_id, {})
+            of_id[recorder] = of_id.get(recorder, 0) + frames
+    chosen = _some(by_id, at_most=at_most)
     parts = (
         rows.filter(pc.is_in(rows["can_id"], chosen)).cast(schema)
-        for table in tables
-        for rows in iter_rows(table, wanted, storage_options=storage_options)
-        if chosen
+        for table in (tables if len(chosen) else ())
+        for rows in iter_rows(table, dict.fromkeys(recorders), storage_options=storage_options)
     )
     return pa.concat_tables([schema.empty_table(), *parts])
 

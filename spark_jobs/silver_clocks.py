@@ -19,7 +19,7 @@ from contracts.settings import Settings
 from contracts.tables import TABLES
 from spark_jobs.drives import in_batches, read_recordings
 from spark_jobs.report import JobReport, report_since
-from spark_jobs.shared_frames import bus_frame_tables, read_shared_frames
+from spark_jobs.shared_frames import bus_frame_tables, count_frames, read_shared_frames
 from spark_jobs.silver_files import SilverTable, read_observations, silver_tables
 from spark_jobs.stage import deal, pack, payloads_in
 from spark_jobs.sync_rules import sync_rules
@@ -136,16 +136,16 @@ def estimator(
             mine = recordings.filter(pc.is_in(recordings["drive_id"], pa.array(task["drives"])))
             signals = [bare.with_files(f) for bare, f in zip(tables, task["tables"], strict=True)]
             frames = [bare.with_files(f) for bare, f in zip(buses, task["buses"], strict=True)]
-            rows = read_observations(
-                signals,
-                dict.fromkeys(mine["recording_id"].to_pylist()),
-                rules=rules,
-                storage_options=storage_options,
-            )
+            wanted = dict.fromkeys(mine["recording_id"].to_pylist())
+            rows = read_observations(signals, wanted, rules=rules, storage_options=storage_options)
+            counts = count_frames(frames, wanted, storage_options=storage_options)
             for drive in task["drives"]:
                 of_drive = mine.filter(pc.equal(mine["drive_id"], drive))
                 shared = read_shared_frames(
-                    frames, recorders_of(of_drive.to_pylist()), storage_options=storage_options
+                    frames,
+                    recorders_of(of_drive.to_pylist()),
+                    counts=counts,
+                    storage_options=storage_options,
                 )
                 clocks = estimate_drive_clocks(
                     rows.filter(pc.is_in(rows["recording_id"], of_drive["recording_id"])),

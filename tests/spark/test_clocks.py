@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from simulation.scoring import score_clocks
-from spark_jobs.shared_frames import bus_frame_tables, read_shared_frames
+from spark_jobs.shared_frames import bus_frame_tables, count_frames, read_shared_frames
 from spark_jobs.tables import read_arrow
 from udfs.sync.rules import SyncRules
 
@@ -82,10 +82,12 @@ def test_frames_are_read_where_two_recorders_of_a_drive_logged_them(fleet, rows_
     """Of ids that both hold every frame, of whole ids as many as are enough; of one logger none."""
     known = rows_of("bronze.recordings")
     buses = known.filter(pc.equal(known["recorder"], "bus"))["recording_id"].to_pylist()[:2]
+    tables, options = bus_frame_tables(fleet.settings), fleet.settings.storage_options
     both = partial(
         read_shared_frames,
-        bus_frame_tables(fleet.settings),
-        storage_options=fleet.settings.storage_options,
+        tables,
+        counts=count_frames(tables, buses, storage_options=options),
+        storage_options=options,
     )
     frames = read_arrow(
         fleet.settings, "silver.can_frames", filters=[("recording_id", "in", buses)]
