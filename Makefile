@@ -45,3 +45,4 @@ docs: setup  ## regenerate what is generated
 lock: setup  ## resolve the locks anew
 	@$(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --no-annotate locks/bootstrap.in -o locks/bootstrap.lock
 	@$(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --no-annotate locks/dev.in -o locks/requirements.lock
+	@$(PYTHON) deploy/setup.py && $(BIN)/python -m spark_jobs.class_list locks/classes.txt.gz

@@ -1,11 +1,12 @@
 """Sets up the platform from a bare Python 3.11 and Java 17. Uses the standard library only.
 
 Makes `.venv` from a lock with hashes, fetches the jars of `locks/jars.lock` by name and pinned
-checksum into `.jars`, and compiles the one Java class and the kernels in C. Each part is skipped
+checksum into `.jars`, and compiles what is in Java, and the kernels in C. Each part is skipped
 when it is current.
 Every failure is one sentence that says what to install or free, and exit code 1.
 """
 
+import gzip
 import hashlib
 import os
 import platform
@@ -14,6 +15,8 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +24,7 @@ VENV = ROOT / ".venv"
 JARS = ROOT / ".jars"
 LOCKS = ROOT / "locks"
 PYTHON = VENV / "bin" / "python"
+SPARK_JARS = VENV / "lib/python3.11/site-packages/pyspark/jars"
 NEEDED_GIB = 12
 JAVA_MINIMUM = 17
 
@@ -99,21 +103,43 @@ def digest_of(*paths):
     return total.hexdigest()
 
 
-def make_environment():
-    """`.venv` exactly as the locks say; one made from other locks is made anew."""
-    lock, bootstrap = LOCKS / "requirements.lock", LOCKS / "bootstrap.lock"
-    stamp = digest_of(lock, bootstrap)
+def begin_environment():
+    """`.venv` with its installer and Spark; one made from other locks is made anew."""
+    stamp = environment_stamp()
     if current(VENV, stamp):
         return False
     shutil.rmtree(str(VENV), ignore_errors=True)
     run([sys.executable, "-m", "venv", VENV], "Making the virtual environment")
     say("installing the packages of locks/requirements.lock (about 8 GB) …")
     pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run([*pip, "--require-hashes", "-r", bootstrap], "Installing the installer")
-    uv = [VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", PYTHON]
-    run([*uv, "--require-hashes", "-r", lock], "Installing the packages")
+    run([*pip, "--require-hashes", "-r", LOCKS / "bootstrap.lock"], "Installing the installer")
+    # Spark comes first: its classes are archived while the rest is installed.
+    lock = (LOCKS / "requirements.lock").read_text()
+    spark = VENV / "spark.lock"
+    spark.write_text(re.search(r"^pyspark(\[\w+\])?==(.*\\\n)+.*\n", lock, re.MULTILINE).group())
+    run([*uv_install(), "--no-deps", "--require-hashes", "-r", spark], "Installing Spark")
+    return True
+
+
+def finish_environment():
+    """The other packages, exactly as the lock says."""
+    stamp = environment_stamp()
+    if current(VENV, stamp):
+        return False
+    lock = LOCKS / "requirements.lock"
+    run([*uv_install(), "--require-hashes", "-r", lock], "Installing the packages")
     (VENV / "complete").write_text(stamp)
     return True
+
+
+def environment_stamp():
+    """What `.venv` is made from."""
+    return digest_of(LOCKS / "requirements.lock", LOCKS / "bootstrap.lock")
+
+
+def uv_install():
+    """The command that installs into `.venv`."""
+    return [VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", PYTHON]
 
 
 def install_project():
@@ -121,9 +147,8 @@ def install_project():
     marker, stamp = VENV / "project", digest_of(ROOT / "pyproject.toml")
     if marker.exists() and marker.read_text() == stamp:
         return False
-    uv = [VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", PYTHON]
     options = ["--no-deps", "--no-index", "--no-build-isolation", "--editable", ROOT]
-    run([*uv, *options], "Installing drivelake itself")
+    run([*uv_install(), *options], "Installing drivelake itself")
     marker.write_text(stamp)
     return True
 
@@ -141,7 +166,7 @@ def fetch_jars():
         return False
     say("fetching the jars of locks/jars.lock (28 MB) …")
     rows = read_jar_lock()
-    ivy = next((VENV / "lib/python3.11/site-packages/pyspark/jars").glob("ivy-*.jar"))
+    ivy = next(SPARK_JARS.glob("ivy-*.jar"))
     work = JARS / "work"
     shutil.rmtree(str(JARS), ignore_errors=True)
     work.mkdir(parents=True)
@@ -177,21 +202,69 @@ def fetch_jars():
 
 
 def compile_java():
-    """The commit protocol of Delta on S3, compiled against Spark's and Delta's jars."""
+    """What is in Java, compiled against Spark's and Delta's jars: commits on S3 and more."""
     sources = sorted((ROOT / "deploy" / "spark").glob("*.java"))
     target = JARS / "drivelake"
-    if not sources or current(target, digest_of(*sources)):
+    stamp = digest_of(*sources)
+    if not sources or current(target, stamp):
         return False
-    spark = VENV / "lib/python3.11/site-packages/pyspark/jars"
-    path = os.pathsep.join([str(spark / "*"), str(JARS / "delta" / "*"), str(JARS / "s3a" / "*")])
+    path = os.pathsep.join(
+        [str(SPARK_JARS / "*"), str(JARS / "delta" / "*"), str(JARS / "s3a" / "*")]
+    )
     shutil.rmtree(str(target), ignore_errors=True)
-    target.mkdir(parents=True)
+    classes = target / "classes"
+    classes.mkdir(parents=True)
     run(
-        ["javac", "-nowarn", "--release", "17", "-cp", path, "-d", target, *sources],
+        ["javac", "-nowarn", "--release", "17", "-cp", path, "-d", classes, *sources],
         "Compiling deploy/spark",
     )
-    (target / "complete").write_text(digest_of(*sources))
+    with zipfile.ZipFile(str(target / "drivelake.jar"), "w") as jar:
+        for one in sorted(classes.rglob("*.class")):
+            jar.write(str(one), str(one.relative_to(classes)))
+    shutil.rmtree(str(classes))
+    (target / "complete").write_text(stamp)
     return True
+
+
+@contextmanager
+def archived_classes():
+    """Beside the block, make an archive of the Java classes of a Spark server, loaded and verified.
+
+    A server spends half of its start on them. Java compares the archive with its own version and
+    with names, times and sizes of the jars, and goes without where they differ.
+    """
+    listed, archive = LOCKS / "classes.txt.gz", JARS / "archive"
+    (JARS / "conf").mkdir(exist_ok=True)  # Spark's folder of configuration: empty, see server.py
+    jars = sorted([*SPARK_JARS.glob("*.jar"), *JARS.glob("*/*.jar")])
+    java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+    seen = ["%s %d %d" % (jar, jar.stat().st_size, jar.stat().st_mtime_ns) for jar in jars]
+    inputs = "\n".join([java, digest_of(listed), *seen])
+    stamp = hashlib.sha256(inputs.encode()).hexdigest()
+    if current(archive, stamp):
+        yield False
+        return
+    shutil.rmtree(str(archive), ignore_errors=True)
+    archive.mkdir()
+    classes = archive / "classes.txt"
+    classes.write_bytes(gzip.decompress(listed.read_bytes()))
+    # The class path as Spark's launcher makes it of `spark_jobs.server.server_configuration`.
+    own = [JARS / folder / "*" for folder in ("drivelake", "delta", "s3a")]
+    path = [*own, "%s/" % (JARS / "conf"), *SPARK_JARS.glob("slf4j-api-*.jar"), SPARK_JARS / "*"]
+    command = [
+        "java", "-XX:ArchiveClassesAtExit=%s" % (archive / "classes.jsa"), "-XX:+UseG1GC",
+        "-XX:TieredStopAtLevel=1", "-cp", os.pathsep.join(str(place) for place in path),
+        "drivelake.LoadClasses", str(classes),
+    ]  # fmt: skip
+    with (archive / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        yield True
+    except BaseException:
+        process.kill()
+        raise
+    if process.wait() != 0:
+        say("this Java archives no classes, so Spark starts slower; %s/log says why" % archive)
+    (archive / "complete").write_text(stamp)
 
 
 def compile_native():
@@ -232,13 +305,9 @@ def main():
         check_python()
         check_java()
         check_disk()
-        made = [
-            make_environment(),
-            install_project(),
-            fetch_jars(),
-            compile_java(),
-            compile_native(),
-        ]
+        made = [begin_environment(), fetch_jars(), compile_java()]
+        with archived_classes() as archived:
+            made += [archived, finish_environment(), install_project(), compile_native()]
     except SetupError as error:
         sys.stderr.write("set-up: %s\n" % error)
         return 1

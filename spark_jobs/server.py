@@ -49,17 +49,19 @@ def server_configuration(
     """Spark properties of the server; the values are measured (docs/adr/0001)."""
     spark_home = settings.home / "spark"
     class_path = [
-        settings.jars / "drivelake",
+        settings.jars / "drivelake" / "*",
         settings.jars / "delta" / "*",
         settings.jars / "s3a" / "*",
     ]
     scratch = spark_home / "tmp"
+    archive = settings.jars / "archive" / "classes.jsa"
     java = [
         f"-Dderby.system.home={spark_home}",
         f"-Dderby.stream.error.file={spark_home}/derby.log",
         f"-Djava.io.tmpdir={scratch}",
         "-XX:+UseG1GC",
         *([BRIEF_JAVA] if brief else []),
+        *([f"-XX:SharedArchiveFile={archive}"] if archive.is_file() else []),
     ]
     return {
         "spark.master": "local[*]",
@@ -162,7 +164,8 @@ def start_server(
         "SPARK_LOCAL_IP": "127.0.0.1",
         "PYSPARK_PYTHON": sys.executable,
         "OMP_NUM_THREADS": "1",
-        "SPARK_CONF_DIR": str(spark_home),
+        # On the class path, where a folder that holds files would void the archive of classes.
+        "SPARK_CONF_DIR": str(settings.jars / "conf"),
         **service_mark(settings, "spark"),
         **settings.storage_options,
     }
