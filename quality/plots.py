@@ -24,21 +24,40 @@ _COLOURS = ("#ffffff", "#d62728", "#ff9f4a", "#4a9a5c")  # no frame, none ok, so
 
 
 def plot_sync_errors(frames: pa.Table) -> bytes:
-    """PNG: how far the sample of each stream lies from its frame.
+    """PNG: how far the sample of each stream lies from its frame, a row a stream on one scale.
 
     Args:
         frames: Rows of `silver.frames`; only columns `<stream>_sync_error_ns` are looked at.
     """
-    figure, axes = _figure()
-    names = [name for name in frames.column_names if name.endswith(_ERROR) and name != _ERROR[1:]]
-    for name in names:
-        errors = frames[name].drop_null().to_numpy() / 1e6
-        if errors.size:
-            stream = name.removesuffix(_ERROR).replace("_", " ")
-            label = f"{stream} (median {np.median(np.abs(errors)):.1f})"
-            axes.hist(errors, bins=60, histtype="step", label=label)
-    axes.set(xlabel="sample minus frame, ms", ylabel="frames", yscale="symlog", title="Sync error")
-    return _png(figure, axes)
+    errors = {
+        name.removesuffix(_ERROR).replace("_", " "): frames[name].drop_null().to_numpy() / 1e6
+        for name in frames.column_names
+        if name.endswith(_ERROR) and name != _ERROR[1:]
+    }
+    errors = {stream: values for stream, values in errors.items() if values.size}
+    figure, first = _figure(height=1.2 + 0.6 * max(len(errors), 3))
+    if not errors:
+        first.set(xlabel="sample minus frame, ms", title="Sync error")
+        return _png(figure, first)
+    figure.delaxes(first)
+    rows = figure.subplots(len(errors), 1, sharex=True, squeeze=False)[:, 0]
+    # A scale on which a hundredth of a second and a lost second can both be seen, the sign kept.
+    farthest = np.abs(np.concatenate(list(errors.values()))).max()
+    reach = np.arcsinh(max(1.05 * farthest, 1.0))
+    edges = np.sinh(np.linspace(-reach, reach, 121))
+    for axes, (stream, values) in zip(rows, errors.items(), strict=True):
+        axes.hist(values, bins=edges, color="#1f77b4")
+        middle, worst = np.median(np.abs(values)), np.abs(values).max()
+        told = f"{stream}: half within {middle:.1f} ms, all within {worst:.1f} ms"
+        axes.set_title(told, fontsize="small", loc="left", pad=2)
+        axes.axvline(0, color="#888888", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize="x-small")
+        axes.grid(alpha=0.3)
+        axes.set_xscale("symlog", linthresh=1.0)
+    figure.suptitle("Frames by sync error")
+    rows[-1].set_xlabel("sample minus frame, ms", fontsize="small")
+    return _png(figure, rows[-1])
 
 
 def plot_clock_offsets(clocks: pa.Table) -> bytes:

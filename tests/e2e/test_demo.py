@@ -7,9 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import dagster as dg
 import pytest
+
+from drivelake.platform import SERVICES, dagster_home, running
+from drivelake.platform import _processes_of as processes_of
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,15 +22,25 @@ SCRIPT = str(Path(sys.executable).parent / "drivelake")
 
 
 @pytest.fixture(scope="module")
-def call(tmp_path_factory, new_deployment):
-    """The command in a home and on ports of its own, as a person would run it."""
-    settings = new_deployment(tmp_path_factory.mktemp("demo") / "home")
-    environment = {
+def settings(tmp_path_factory, new_deployment):
+    """A home and ports of its own."""
+    return new_deployment(tmp_path_factory.mktemp("demo") / "home")
+
+
+@pytest.fixture(scope="module")
+def environment(settings):
+    """Environment of a person who works in that home."""
+    return {
         **{key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"},
         "DRIVELAKE_HOME": str(settings.home),
         "DRIVELAKE_SPARK_PORT": str(settings.spark_port),
         "DRIVELAKE_JDBC_PORT": str(settings.jdbc_port),
     }
+
+
+@pytest.fixture(scope="module")
+def call(environment):
+    """The command, as a person would run it."""
 
     def run(*arguments: str, columns: int = 100) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -42,11 +57,47 @@ def call(tmp_path_factory, new_deployment):
 
 
 @pytest.fixture(scope="module")
-def first(call):
-    """The report of the first run."""
+def stopped(settings, environment, tmp_path_factory):
+    """Exit code and words of a first run that got SIGTERM in the middle of a step."""
+    said = tmp_path_factory.mktemp("said") / "words"
+    with (
+        said.open("wb") as sink,
+        subprocess.Popen(
+            [SCRIPT, "demo"], env=environment, cwd=ROOT, stdout=sink, stderr=sink
+        ) as demo,
+    ):
+        try:
+            while demo.poll() is None and "✓ ingest" not in said.read_text():
+                time.sleep(0.2)
+            demo.terminate()
+            code = demo.wait(timeout=180)
+        except BaseException:
+            demo.kill()  # a test that has failed does not wait for its end
+            raise
+    return code, said.read_text()
+
+
+@pytest.fixture(scope="module")
+def first(call, stopped):
+    """The report of the run that went on where the first one was stopped."""
     done = call("demo", "--json")
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
+
+
+@pytest.mark.timeout(1800)
+def test_a_demo_that_is_stopped_leaves_nothing(settings, stopped):
+    """SIGTERM in the middle of a step: no Spark server, no run under way, no place in a pool."""
+    code, said = stopped
+    assert code == 143, said
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    assert not [one for name in SERVICES for one in processes_of(settings, name)]
+    assert not running(settings)
+    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+        [run] = instance.get_runs()
+        assert run.is_failure
+        assert not instance.event_log_storage.get_concurrency_run_ids()
 
 
 @pytest.mark.timeout(3600)

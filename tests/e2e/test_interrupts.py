@@ -10,11 +10,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import dagster as dg
 import psutil
 import pytest
 
-from drivelake.platform import SERVICES, dagster_home, running, stop_platform
+from drivelake.platform import SERVICES, running, stop_platform
 from drivelake.platform import _processes_of as processes_of
 from drivelake.platform import _start as start_service
 
@@ -68,23 +67,6 @@ def wait_for(what, condition, *, seconds=600.0):
 
 def left_of(settings):
     return [process for name in SERVICES for process in processes_of(settings, name)]
-
-
-def test_a_demo_that_is_stopped_leaves_nothing(settings, start, tmp_path):
-    """SIGTERM in the middle of a step: no Spark server, no run under way, no place in a pool."""
-    said = tmp_path / "said"
-    with start("demo", "--drives", "3", "--seconds", "8") as demo:
-        wait_for("a step", lambda: demo.poll() is not None or "✓ ingest" in said.read_text())
-        demo.terminate()
-        assert demo.wait(timeout=180) == 143, said.read_text()
-    assert "run the same command again" in said.read_text()
-    assert "Traceback" not in said.read_text()
-    assert not left_of(settings)
-    assert not running(settings)
-    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
-        [run] = instance.get_runs()
-        assert run.is_failure
-        assert not instance.event_log_storage.get_concurrency_run_ids()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

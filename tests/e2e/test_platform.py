@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import ast
+import datetime as dt
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psutil
+import pyarrow as pa
 import pytest
 
 from assets.checks import SUITE_CHECK
@@ -18,20 +23,27 @@ from contracts.tables import LAYERS, TABLES
 from quality.evaluate import rules_for
 
 pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SCRIPT = str(Path(sys.executable).parent / "drivelake")
 CHROMIUM = shutil.which("chromium")
 RUNS = "{runsOrError(limit: 20) {... on Runs {results {runId status tags {key value}}}}}"
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory, new_deployment):
-    """`drivelake up` in a home of its own, with one small simulated drive to be uploaded."""
+def platform(tmp_path_factory, new_deployment, object_storage):
+    """`drivelake up` in a home of its own, with one small simulated drive to be uploaded.
+
+    It may read an S3-compatible server; lake and landing are on the disk.
+    """
     from simulation.fleet import FleetSpec, simulate_fleet
 
     base = tmp_path_factory.mktemp("platform")
     settings = new_deployment(base / "home")
     environment = {
         **os.environ,
+        **object_storage,
         "DRIVELAKE_HOME": str(settings.home),
         "DRIVELAKE_SPARK_PORT": str(settings.spark_port),
         "DRIVELAKE_JDBC_PORT": str(settings.jdbc_port),
@@ -165,6 +177,7 @@ def page(platform):
         yield browser.new_page(
             base_url=f"http://127.0.0.1:{platform['settings'].dagster_port}",
             viewport={"width": 1600, "height": 900},
+            device_scale_factor=2,  # labels of a graph are small
         )
         browser.close()
 
@@ -183,9 +196,19 @@ def test_pages_show_graph_asset_and_run(page, run_of_upload, tmp_path):
         for text in texts:
             page.get_by_text(text, exact=True).first.wait_for(timeout=60_000)
 
-    def keep(name):
+    def keep(name, *parts):
+        """The page, or the part of it that holds some elements."""
         page.wait_for_timeout(2_000)  # graphs move into place
-        page.screenshot(path=folder / f"{name}.png")
+        page.screenshot(path=folder / f"{name}.png", clip=around(parts) if parts else None)
+
+    def around(parts):
+        boxes = [part.bounding_box() for part in parts]
+        left, top = (min(box[edge] for box in boxes) - 40 for edge in "xy")
+        right, bottom = (
+            max(box[edge] + box[size] for box in boxes) + 40
+            for edge, size in (("x", "width"), ("y", "height"))
+        )
+        return {"x": left, "y": top, "width": right - left, "height": bottom - top}
 
     groups = quote(
         ",".join(f"global@global:{layer}" for layer in ("raw", *LAYERS, "model", "edge"))
@@ -193,15 +216,17 @@ def test_pages_show_graph_asset_and_run(page, run_of_upload, tmp_path):
     shows("/asset-groups", "Hide navigation")
     page.get_by_text("Hide navigation").click()
     shows(f"/asset-groups?expanded={groups}", "landing", "catalogue", "messages", "sync", "release")
-    keep("asset-graph")
+    corners = ("landing", "edge", "releases", "scenarios")
+    keep("asset-graph", *(page.get_by_text(text, exact=True).last for text in corners))
 
     shows("/assets/silver/frames?view=overview", "frames/sync_errors")
     page.get_by_text("Columns", exact=True).first.click()  # folds them
+    keep("asset-page")
     page.get_by_text("[Show Markdown]").first.click()
     picture = page.get_by_role("img").and_(page.locator("[src^='data:image/png;base64,']"))
     picture.wait_for(timeout=60_000)
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
-    keep("asset-page")
+    keep("asset-plot", picture)
 
     checks = [rule.check_name for rule, _ in rules_for(TABLES["silver.frames"])]
     assert len(checks) >= 5
@@ -219,3 +244,65 @@ def test_pages_show_graph_asset_and_run(page, run_of_upload, tmp_path):
         "clocks",
     )
     keep("run-page")
+
+
+def imu_recording(start, *, seconds):
+    """An MCAP with an IMU message a second on /imu from some time on."""
+    from mcap.writer import Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    out, kind = io.BytesIO(), "sensor_msgs/msg/Imu"
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    text, _ = store.generate_msgdef(kind, ros_version=2)
+    writer = Writer(out)
+    writer.start("ros2", "test writer")
+    schema = writer.register_schema(kind, "ros2msg", text.encode())
+    channel = writer.register_channel("/imu", "cdr", schema)
+    payload = b"\0\1\0\0" + bytes(4 + 4 + 4 + 4) + bytes(37 * 8)  # empty frame_id, all zero
+    for i in range(seconds):
+        time_ns = (int(start.timestamp()) + i) * 1_000_000_000
+        writer.add_message(channel, time_ns, payload, time_ns)
+    writer.finish()
+    return out.getvalue()
+
+
+def run_block(text, names):
+    """Run a block of a document; the values of its bare expressions."""
+    values = []
+    for statement in ast.parse(text).body:
+        if isinstance(statement, ast.Expr):
+            code = compile(ast.Expression(statement.value), "a document", "eval")
+            values.append(eval(code, names))  # noqa: S307  our own documents
+        else:
+            code = compile(ast.Module([statement], []), "a document", "exec")
+            exec(code, names)  # noqa: S102
+    return values
+
+
+def test_the_python_of_the_documents_runs(
+    platform, run_of_upload, new_bucket, object_storage, monkeypatch
+):
+    """Every Python block of README and docs runs as it stands, and finds what it asks for."""
+    from spark_jobs.session import connected
+
+    settings = platform["settings"]
+    start = dt.datetime(2026, 11, 20, 9, 59, 50, tzinfo=dt.UTC)
+    data = imu_recording(start, seconds=30)
+    new_bucket("fleet").put_object(Bucket="fleet", Key="drive-7/imu.mcap", Body=data)
+    variables = {
+        **object_storage,
+        "DRIVELAKE_HOME": str(settings.home),
+        "SPARK_REMOTE": settings.spark_remote,
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    blocks = [block for path in DOCUMENTS for block in PYTHON.findall(path.read_text())]
+    assert len(blocks) >= 3
+    with connected(settings) as spark:
+        names = {"spark": spark}
+        shown = [value for block in blocks for value in run_block(block, names)]
+        found = names["imu"].count()
+    assert all(isinstance(value, pa.Table) and value.num_rows for value in shown)
+    assert len(shown) >= 2
+    assert names["table"].num_rows == 20  # of thirty, those from ten o'clock on
+    assert found == 20

@@ -29,7 +29,9 @@ def test_plot_is_a_picture_of_its_rows(name, plot):
     """The same rows give the same bytes of a PNG, other rows others."""
     rows = good_tables()[name]
     png = plot(rows)
-    assert imread(io.BytesIO(png)).shape[:2] == (400, 600)
+    height, width = imread(io.BytesIO(png)).shape[:2]
+    assert width == 600
+    assert 300 <= height <= 900
     assert plot(rows) == png
     assert plot(rows.slice(0, 1)) != png
 
