@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import attrs
 import typer
@@ -80,8 +82,19 @@ def main() -> None:
                 raise
         if code == INTERRUPTED:  # Typer's own word for it too
             _say("stopped; run the same command again to carry on")
-            code = 128 + (signal_number() or signal.SIGINT)
+            _end_now(128 + (signal_number() or signal.SIGINT))
     sys.exit(code or 0)
+
+
+def _end_now(code: int) -> NoReturn:
+    """End without the interpreter's own end, for there sessions are closed one by one.
+
+    One whose Spark server is gone waits for answers that don't come.
+    """
+    atexit._run_exitfuncs()  # noqa: SLF001  what `sys.exit` would run
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def _say(sentence: str) -> None:

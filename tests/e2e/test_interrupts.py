@@ -82,6 +82,19 @@ def test_a_command_stopped_while_its_server_starts_ends_it(settings, start, tmp_
     assert not left_of(settings)
 
 
+def test_a_command_whose_server_is_gone_can_be_stopped(settings, start, tmp_path):
+    """Kill -9 the Spark server in the middle, then SIGTERM: the command ends, and at once."""
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    (recordings / "noise").write_bytes(b"noise")
+    with start("ingest", str(recordings)) as ingest:
+        server = wait_for("the server", lambda: running(settings).get("spark"))
+        os.killpg(server.pid, signal.SIGKILL)
+        ingest.terminate()
+        assert ingest.wait(timeout=60) == 143
+    assert not left_of(settings)
+
+
 def test_commands_at_once_share_a_server_and_the_last_ends_it(settings, start, tmp_path):
     """Two commands on a fresh home start one server; it ends with the last, a killed one aside."""
     for name in ("one", "two"):
