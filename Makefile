@@ -22,8 +22,8 @@ up: setup  ## start the platform: Spark server, Dagster, MLflow
 down:  ## end all of it
 	@test ! -x $(BIN)/drivelake || $(BIN)/drivelake down
 
-test: setup  ## every test
-	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+test: setup  ## every test; three workers keep two cores busy, since some of them wait
+	@$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 check: setup  ## format, lint, types, import layers
 	@$(BIN)/ruff format --check .

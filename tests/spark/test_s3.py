@@ -28,7 +28,7 @@ from spark_jobs.tables import list_tables, read_arrow, register_existing
 
 pytestmark = pytest.mark.spark
 DAY = dt.date(2026, 11, 20)
-APPENDS = 20
+APPENDS = 8
 ENTRIES = 40
 
 
