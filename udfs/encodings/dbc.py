@@ -11,10 +11,12 @@ import math
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 from xml.etree import ElementTree as ET
 
 import attrs
+import numpy as np
 
 from contracts.errors import DecodeError
 from contracts.ids import sha256_hex
@@ -35,6 +37,9 @@ _HEAD_BYTES = 64 << 10
 _MALFORMED = (ET.ParseError, AttributeError, KeyError, IndexError, TypeError, ValueError)
 """What cantools lets through of an XML document that is none, or not one of its kind."""
 _NO_MESSAGE = 0xC0000000  # VECTOR__INDEPENDENT_SIG_MSG holds signals that no frame carries
+_FLOATS = {16: np.float16, 32: np.float32}
+_LEAST_ROUNDING, _MOST_ROUNDING = 1e-3, 0.499
+"""Of the step between two values: what arithmetic takes, and what still tells them apart."""
 _PGN_MASK_PDU1 = 0x3FF0000
 _PGN_MASK_PDU2 = 0x3FFFF00
 
@@ -50,7 +55,8 @@ class SignalDefinition:
         choices: Text by raw value.
         selector: Name of the multiplexing signal it depends on; empty if it is always there.
         selected_by: Raw values of the selector with which it is there.
-        range: Lowest and highest physical value; None where none is stated.
+        range: Lowest and highest physical value, as far as rounding takes them; None where none is
+            stated.
     """
 
     name: str
@@ -157,7 +163,7 @@ def _parsed(data: bytes, form: Form) -> BusDefinition:
             findings.append(Finding("CONTAINER_MESSAGE", what))
             continue
         key_in_text = message.frame_id | message.is_extended_frame << 31
-        made = _message(message, unselected.get(key_in_text, frozenset()))
+        made = _message(message, unselected.get(key_in_text, frozenset()), form)
         key = made.can_id + EXTENDED * made.is_extended
         if key in messages:
             what = f"messages {messages[key].name} and {made.name} share the id {made.can_id:#x}"
@@ -212,8 +218,8 @@ def _unselected(text: str) -> dict[int, frozenset[str]]:
     return found
 
 
-def _message(message: Message, unselected: Collection[str]) -> MessageDefinition:
-    signals = {signal.name: _signal(signal) for signal in message.signals}
+def _message(message: Message, unselected: Collection[str], form: Form) -> MessageDefinition:
+    signals = {signal.name: _signal(signal, form) for signal in message.signals}
     for name in signals.keys() & set(unselected):
         signals[name] = attrs.evolve(signals[name], selector=_NO_SELECTOR)
     return MessageDefinition(
@@ -233,7 +239,7 @@ def _depth(signal: SignalDefinition, signals: Mapping[str, SignalDefinition]) ->
     return depth
 
 
-def _signal(signal: Signal) -> SignalDefinition:
+def _signal(signal: Signal, form: Form) -> SignalDefinition:
     start, length = signal.start, signal.length
     if signal.byte_order == "big_endian":
         first = (
@@ -260,17 +266,43 @@ def _signal(signal: Signal) -> SignalDefinition:
         choices=choices,
         selector=signal.multiplexer_signal or "",
         selected_by=tuple(signal.multiplexer_ids or ()),
-        range=_range_of(signal),
+        range=_range_of(signal, form),
     )
 
 
-def _range_of(signal: Signal) -> tuple[float, float] | None:
-    """The stated range, an end that is not stated being open; 0 to 0 states none."""
+def _range_of(signal: Signal, form: Form) -> tuple[float, float] | None:
+    """The stated range of physical values, a missing end being open; 0 to 0 states none.
+
+    DBC and KCD state physical limits. ARXML states raw ones, which cantools puts through the rule
+    one by one: where values fall as raw ones rise, its lowest is the highest.
+    """
     low, high = signal.minimum, signal.maximum
+    if form == "arxml" and signal.scale < 0:
+        low, high = high, low
     if low is None and high is None:
         return None
-    ends = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
-    return ends if ends[0] < ends[1] else None
+    ends = -math.inf if low is None else float(low), math.inf if high is None else float(high)
+    if not ends[0] < ends[1]:
+        return None
+    return ends[0] - _rounding(ends[0], signal), ends[1] + _rounding(ends[1], signal)
+
+
+def _rounding(end: float, signal: Signal) -> float:
+    """How far beyond an end a value may be that is the end itself, but for rounding.
+
+    That of the digits that the end is written with (250.996 km/h stands for 64,255 / 256), and of
+    the value itself (3 times 0.1 is more than 0.3); never as far as the next value.
+    """
+    step = abs(float(signal.scale))
+    if math.isinf(end) or not step:
+        return 0.0
+    if signal.is_float:
+        kind = _FLOATS.get(signal.length, np.float64)
+        raw = min(abs((end - float(signal.offset)) / step), float(np.finfo(kind).max))
+        step *= float(np.spacing(kind(raw)))
+    exponent = Decimal(repr(end)).as_tuple().exponent
+    assert isinstance(exponent, int)
+    return min(max(10.0**exponent / 2, step * _LEAST_ROUNDING), step * _MOST_ROUNDING)
 
 
 def _missing_selectors(message: MessageDefinition) -> Sequence[Finding]:
