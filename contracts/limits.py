@@ -164,6 +164,10 @@ class QualityLimits:
         jitter_period: How far a step may be from a whole number of usual steps, in usual steps.
         jitter_share: Share of the steps that may be farther.
         stuck_messages: How many messages in a row have the same stamp for it to be stuck.
+        stuck_values: How many samples in a row have the same value for it to be stuck, in a signal
+            that otherwise changes with `lively_share` of its samples.
+        lively_share: Share of the samples of such a signal that differ from the one before.
+        out_of_range_share: Share of a signal's samples that may lie outside of its stated range.
     """
 
     clock_uncertainty_ns: int = 5_000_000
@@ -176,6 +180,9 @@ class QualityLimits:
     jitter_period: float = 0.25
     jitter_share: float = 0.05
     stuck_messages: int = 5
+    stuck_values: int = 50
+    lively_share: float = 0.9
+    out_of_range_share: float = 0.01
 
 
 LIMITS = QualityLimits()

@@ -160,7 +160,9 @@ def sync(
     Returns:
         A row for each instant: `t_ns`, and for each stream its columns as `<stream>_<column>`;
         `<stream>_t_ns`, the time of the sample (of two, the closer; of a window, the last; null for
-        none); `<stream>_distance_ns`, that time minus the instant; and `<stream>_state`:
+        none); `<stream>_distance_ns`, that time minus the instant; for an aggregate
+        `<stream>_<column>_excluded`, samples of the window that are no values; and
+        `<stream>_state`:
 
         - ok: the values are there (a cell that is null in the sample stays null).
         - gap: the instant lies in a hole wider than `max_gap_ns`, or behind a declared gap.

@@ -11,7 +11,7 @@ from udfs.decode.can_log_part import Events
 from udfs.decode.context import DecodeContext
 from udfs.decode.signal_rows import RowMaker
 from udfs.encodings.can import CanFrames, Untold, buses_of, decode_frames
-from udfs.encodings.dbc import BusDefinition, parse_dbc
+from udfs.encodings.dbc import BusDefinition, parse_definition
 
 
 @attrs.define(eq=False)
@@ -32,7 +32,7 @@ class BusRows:
     def __attrs_post_init__(self) -> None:
         self._maker = RowMaker(self.context)
         self._named = {
-            key.removeprefix("can:"): parse_dbc(data)
+            key.removeprefix("can:"): parse_definition(data)
             for key, data in sorted(self.context.definitions.items())
             if key.startswith("can:")
         }

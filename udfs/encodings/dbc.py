@@ -37,7 +37,6 @@ _HEAD_BYTES = 64 << 10
 _MALFORMED = (ET.ParseError, AttributeError, KeyError, IndexError, TypeError, ValueError)
 """What cantools lets through of an XML document that is none, or not one of its kind."""
 _NO_MESSAGE = 0xC0000000  # VECTOR__INDEPENDENT_SIG_MSG holds signals that no frame carries
-_FLOATS = {16: np.float16, 32: np.float32}
 _LEAST_ROUNDING, _MOST_ROUNDING = 1e-3, 0.499
 """Of the step between two values: what arithmetic takes, and what still tells them apart."""
 _PGN_MASK_PDU1 = 0x3FF0000
@@ -296,10 +295,10 @@ def _rounding(end: float, signal: Signal) -> float:
     step = abs(float(signal.scale))
     if math.isinf(end) or not step:
         return 0.0
-    if signal.is_float:
-        kind = _FLOATS.get(signal.length, np.float64)
+    if signal.is_float and signal.length in (16, 32, 64):
+        kind = np.dtype(f"f{signal.length // 8}")
         raw = min(abs((end - float(signal.offset)) / step), float(np.finfo(kind).max))
-        step *= float(np.spacing(kind(raw)))
+        step *= float(np.spacing(np.array(raw, kind)))
     exponent = Decimal(repr(end)).as_tuple().exponent
     assert isinstance(exponent, int)
     return min(max(10.0**exponent / 2, step * _LEAST_ROUNDING), step * _MOST_ROUNDING)

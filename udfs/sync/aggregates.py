@@ -1,7 +1,8 @@
-"""What the samples of a window come to, by column."""
+"""What the samples of a window come to, by column, and how many of them count for nothing."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -16,12 +17,13 @@ from udfs.sync.stream_rules import Aggregate, Rule, usage
 from udfs.sync.windows import Windows, slide_integers, slide_numbers
 
 BoolArray = npt.NDArray[np.bool_]
+EXCLUDED = "_excluded"
 
 
 def aggregate(
     columns: Mapping[str, pa.Array], windows: Windows, *, rule: Rule
 ) -> dict[str, pa.Array]:
-    """One value a window of each column that is wanted.
+    """One value a window of each column that is wanted, and how many samples it leaves out.
 
     Args:
         columns: (N,) each.
@@ -30,7 +32,9 @@ def aggregate(
 
     Returns:
         (M,) each, null where the state is not ok or the window holds no value: float64 for mean,
-        int64 for count, bool for any, the column's own type for the others.
+        int64 for count, bool for any, the column's own type for the others. Behind each but `last`,
+        which is one sample whatever it holds, `<column>_excluded`: int64 samples of the window
+        that are no values, null where the state is not ok.
 
     Raises:
         ContractViolation: USAGE, an aggregate that a column's type does not have.
@@ -39,18 +43,24 @@ def aggregate(
     if isinstance(named, str):
         named = dict.fromkeys(columns, named)
     validity = ok_of(windows.state)
-    return {
-        name: _REDUCERS[what](_Column(name, columns[name]), windows, validity)
-        for name, what in named.items()
-    }
+    found: dict[str, pa.Array] = {}
+    for name, what in named.items():
+        column = _Column(name, columns[name])
+        found[name] = _REDUCERS[what](column, windows, validity)
+        if what != "last":
+            if f"{name}{EXCLUDED}" in named:
+                raise usage(f"two columns of the result would be called {name}{EXCLUDED}")
+            excluded = windows.past - windows.first - column.counts(windows)
+            found[f"{name}{EXCLUDED}"] = validity.column(excluded, pa.int64())
+    return found
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)
 class _Column:
     name: str
     array: pa.Array
 
-    @property
+    @functools.cached_property
     def is_present(self) -> BoolArray | None:
         """(N,) where there is a value, neither null nor NaN; None for everywhere."""
         if pa.types.is_floating(self.array.type):

@@ -76,7 +76,11 @@ class Rule:
         window_ns: Begin, inclusive, and end, exclusive, of a window, from the instant on: (−w, 0)
             before it, (−w // 2, w // 2) around it. If not given, that of the reference's rate.
         aggregate: For all columns, or by column for those that are wanted. Null and NaN are no
-            values; a window without any is null.
+            values; a window without any is null. How many samples of a window are left out is said
+            in `<column>_excluded`.
+        valid: Column of bools that is false for samples that are not to be used, such as
+            `in_range`; where it is null, nothing is said against a sample. The others stand in as
+            if it were not there, but for an aggregate, which counts it as left out.
     """
 
     method: Method = attrs.field(validator=_is_known, kw_only=False)
@@ -90,6 +94,7 @@ class Rule:
     end: str = "end_ns"
     window_ns: tuple[int, int] | None = None
     aggregate: Aggregate | Mapping[str, Aggregate] = "mean"
+    valid: str | None = None
 
     def __attrs_post_init__(self) -> None:
         named = self.aggregate

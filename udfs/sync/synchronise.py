@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from contracts.recording import Int64Array
 from udfs.sync.aggregates import aggregate
@@ -80,10 +81,11 @@ def synchronise(
             columns = _of_reference(stream)
         else:
             _check_columns(stream, named[name])
+            used = _used(stream, named[name])
             columns = (
-                _without_values(stream, named[name], instants, state=NO_CLOCK)
+                _without_values(used, named[name], instants, state=NO_CLOCK)
                 if name in without_clock
-                else _brought(stream, named[name], instants)
+                else _brought(used, named[name], instants)
             )
         for column, values in columns.items():
             whole = f"{name}_{column}"
@@ -147,12 +149,15 @@ def _check_columns(stream: Samples, rule: Rule) -> None:
     elif rule.method in INTERPOLATING:
         axes = [axis for rotation in rule.rotations or () for axis in rotation]
         wanted = [*rule.period, *rule.velocities, *rule.velocities.values(), *axes]
-    for column in wanted:
+    for column in [*wanted, *([rule.valid] if rule.valid else [])]:
         if column not in stream.columns:
             raise usage(
                 f"the stream {stream.name} has no column {column}",
                 remedy=f"It has {_listed(stream.columns)}",
             )
+    if rule.valid and stream.columns[rule.valid].type != pa.bool_():
+        kind = stream.columns[rule.valid].type
+        raise usage(f"the column {rule.valid} of the stream {stream.name} is {kind}, not bool")
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -197,6 +202,28 @@ def _instants_of(reference: str | Rate, samples: Collection[Samples]) -> _Instan
         end = max((int(t_ns[-1]) + 1 for t_ns in filled), default=start)
     found = reference.instants(start, end)
     return _Instants(found[:-1], found[1:])
+
+
+def _used(stream: Samples, rule: Rule) -> Samples:
+    """A stream without the samples that are not to be used; of an aggregate, without their values.
+
+    The column that says so is then a value of its own only where it is asked for by name.
+    """
+    if rule.valid is None:
+        return stream
+    is_used = stream.columns[rule.valid].fill_null(True)
+    if rule.method != "aggregate":
+        kept = {name: column.filter(is_used) for name, column in stream.columns.items()}
+        t_ns = stream.t_ns[is_used.to_numpy(zero_copy_only=False)]
+        return attrs.evolve(stream, t_ns=t_ns, columns=kept)
+    columns = {
+        name: pc.if_else(is_used, column, pa.scalar(None, column.type))
+        for name, column in stream.columns.items()
+        if name != rule.valid
+    }
+    if not isinstance(rule.aggregate, str):
+        columns[rule.valid] = stream.columns[rule.valid]
+    return attrs.evolve(stream, columns=columns)
 
 
 def _brought(stream: Samples, rule: Rule, instants: _Instants) -> dict[str, pa.Array]:

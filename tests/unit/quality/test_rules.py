@@ -31,6 +31,17 @@ def _channel(stamp, at=None):
     return _CHANNEL.format(t="{t}", START_NS=START_NS, DAY=DAY, stamp=stamp, at=at or stamp)
 
 
+_SIGNAL = (
+    (
+        "INSERT INTO {t} BY NAME SELECT 'rec-a' AS recording_id, 9 AS channel_id, 'CAN1' AS topic, "
+        "'Yaw' AS source, 'YawRate' AS signal, i AS sequence, {NS} + i AS log_time_ns, "
+        "CASE WHEN i BETWEEN 70 AND 119 THEN 1.5 ELSE i END AS value, i > 3 AS in_range, "
+        "DATE '{DAY}' AS ingest_date FROM range(200) AS many(i)"
+    )
+    .replace("{NS}", str(START_NS))
+    .replace("{DAY}", str(DAY))
+)
+
 MUTATIONS = [
     ("STR001", "bronze.recordings", "UPDATE bronze.recordings SET ingest_date = NULL"),
     ("STR001", "silver.imu", "UPDATE silver.imu SET topic = NULL WHERE sequence = 1"),
@@ -40,6 +51,7 @@ MUTATIONS = [
     ("STR003", "silver.frames", "UPDATE {t} SET gnss_state = 'good'"),
     ("STR004", "silver.frames", "UPDATE {t} SET latitude_deg = 90.5"),
     ("STR004", "silver.frames", "UPDATE {t} SET longitude_deg = 'NaN'::DOUBLE"),
+    ("STR006", "silver.signals", _SIGNAL),
     ("STR005", "silver.imu", "UPDATE {t} SET recording_id = 'rec-z' WHERE sequence = 2"),
     ("DEC001", "bronze.recordings", "UPDATE {t} SET messages_lost = 1"),
     ("DEC001", "bronze.decode_ledger", "UPDATE {t} SET messages_written = 0"),
@@ -95,6 +107,7 @@ MUTATIONS = [
     ("SYN008", "silver.imu", _channel(f"(i // 5) * {STEP_NS}", f"i * {STEP_NS // 5}")),
     ("SYN009", "silver.frames", "UPDATE {t} SET clock_uncertainty_ns = 5000001"),
     ("SYN009", "silver.frames", "UPDATE {t} SET clock_uncertainty_ns = NULL"),
+    ("SYN010", "silver.signals", _SIGNAL),
     ("LBL001", "gold.labels", "UPDATE {t} SET box_x1_px = box_x0_px"),
     ("LBL001", "gold.labels", "UPDATE {t} SET box_y0_px = NULL"),
     ("LBL001", "gold.labels", "UPDATE {t} SET height_m = 0"),

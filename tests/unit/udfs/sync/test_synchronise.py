@@ -170,6 +170,43 @@ def test_a_rate_makes_half_open_windows():
             assert found[f"s_{name}"].to_pylist() == values, (what, name)
 
 
+def test_an_aggregate_says_how_many_samples_it_leaves_out():
+    """Fault 35: NaN and null are no values, and counted; so is what `valid` says is not to be used.
+
+    What was kept to the bit is then in no mean and no extreme. The last sample is one of all.
+    """
+    table = pa.table(
+        {
+            "t_ns": [0, 3, 4, 10, 11, 20, 29], "v": [1.0, np.nan, 3.0, 1e9, None, np.nan, np.inf],
+            "i": [1, 2, 3, 4, 5, 6, None], "ok": [True, None, True, False, True, True, True],
+        }
+    )  # fmt: skip
+    every = dict.fromkeys(("v", "i"), "mean")
+    wanted = {
+        None: {"v": [2.0, 1e9, np.inf], "v_excluded": [1, 1, 1], "i": [2.0, 4.5, 6.0]},
+        "ok": {"v": [2.0, None, np.inf], "v_excluded": [1, 2, 1], "i": [2.0, 5.0, 6.0]},
+    }
+    for valid, columns in wanted.items():
+        rule = Rule("aggregate", aggregate=every, valid=valid)
+        found = synchronise({"s": table}, reference=Rate(10**8), rules={"s": rule})
+        for name, values in columns.items():
+            assert found[f"s_{name}"].to_pylist() == values, (valid, name)
+    assert found["s_i_excluded"].to_pylist() == [0, 1, 1]
+    rule = Rule("aggregate", aggregate={"v": "count", "i": "last", "ok": "mean"}, valid="ok")
+    found = synchronise({"s": table}, reference=Rate(10**8), rules={"s": rule})
+    assert found["s_v"].to_pylist() == [2, 0, 1]
+    assert found["s_ok"].to_pylist() == [1.0, 0.5, 1.0]
+    assert "s_i_excluded" not in found.column_names
+
+
+def test_samples_that_are_not_valid_are_not_there():
+    """A value out of its range is neither interpolated nor the nearest one."""
+    table = pa.table({"t_ns": [0, 10, 20], "v": [0.0, 655.35, 2.0], "ok": [True, False, None]})
+    found = at_camera(table, Rule("linear", valid="ok"))
+    assert found["v"][:3] == [0.0, 1.0, 2.0]
+    assert at_camera(table, Rule("last", valid="ok"))["v"][:3] == [0.0, 0.0, 2.0]
+
+
 def test_an_empty_window_is_null_and_says_why():
     """Between samples: missing, or gap in a wide hole; beyond a boundary: jump."""
     rule = Rule("aggregate", window_ns=(-3, 3), max_gap_ns=12, aggregate="count")
@@ -253,6 +290,8 @@ WRONG = {
     "not in time order: row 1 has 1 after 2": {"streams": {"s": S.take([1, 0])}},
     "no column time. It has t_ns, v, text": {"time": "time"},
     "no column w": {"rules": {"s": Rule("hermite", velocities={"v": "w"})}},
+    "no column ok": {"rules": {"s": Rule("last", valid="ok")}},
+    "the column v of the stream s is double, not bool": {"rules": {"s": Rule("last", valid="v")}},
     "no column end_ns": {"rules": {"s": "event"}},
     "no stream 'x'": {"rules": {"s": "last", "x": "last"}},
     "no stream 'camera'. There are s": {"reference": "camera"},
