@@ -179,7 +179,9 @@ def ingest(
     places: Annotated[list[str], typer.Argument(help="Files, folders or s3:// prefixes.")],
     dbc: Annotated[
         list[str] | None,
-        typer.Option(help="Bus definition for frames without one; FILE, or BUS=FILE."),
+        typer.Option(
+            help="Bus definition for frames without one; FILE, or BUS=FILE, a topic being a bus."
+        ),
     ] = None,
     *,
     frames: Annotated[

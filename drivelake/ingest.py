@@ -32,7 +32,8 @@ def ingest_places(
     Args:
         settings: The deployment.
         places: Files, folders or `s3://` prefixes.
-        dbc: `FILE` or `BUS=FILE`, bus definitions for frames that carry none.
+        dbc: `FILE` or `BUS=FILE`, bus definitions for frames that carry none; a topic that holds
+            frames is a bus, too.
         console: Where progress is shown.
         frames: Whether to go on to clocks and synchronised frames, of every drive that is new.
 
@@ -109,11 +110,11 @@ def _as_uri(place: str) -> str:
 
 
 def _definition(text: str) -> tuple[str, str]:
-    """`can:*` or `can:<bus>` and the URI of its definition."""
+    """`can:*`, `can:<bus>` or `can:<topic>` and the URI of its definition."""
     bus, separator, place = text.partition("=")
     if not separator:
         bus, place = "*", text
-    if not place or (separator and not bus.isdigit()):
+    if not place or (separator and not (bus.isdigit() or bus.startswith("/"))):
         raise ContractViolation(f"--dbc takes FILE or BUS=FILE; got '{text}'", code="USAGE")
     uri = _as_uri(place)
     if "://" not in place and Path(place).is_dir():

@@ -43,7 +43,7 @@ def read(
             comes then.
         payloads: Whether images and sweeps come along, in a column `data`, instead of as pointers
             alone.
-        dbc: DBC files by bus, `can:1` or `can:*`.
+        dbc: DBC, ARXML or KCD files by bus, `can:1`, `can:/topic` or `can:*`.
         allow_loss: Whether a damaged recording may end without an error.
 
     Yields:

@@ -33,7 +33,9 @@ Start = Annotated[
 End = Annotated[str | None, typer.Option(help="End of the times, not included.")]
 Dbc = Annotated[
     list[str] | None,
-    typer.Option(help="Bus definition for frames without one; FILE, or BUS=FILE."),
+    typer.Option(
+        help="Bus definition for frames without one; FILE, or BUS=FILE, a topic being a bus."
+    ),
 ]
 
 

@@ -108,13 +108,16 @@ def recover_recording(uri: str, place: str) -> dict[str, Any]:
 
 
 def definitions_of(texts: Sequence[str]) -> dict[str, bytes]:
-    """Bus definitions by binding, from `FILE` or `BUS=FILE`; ContractViolation USAGE."""
+    """Bus definitions by binding, from `FILE` or `BUS=FILE`; ContractViolation USAGE.
+
+    A topic that holds frames is a bus, too.
+    """
     definitions = {}
     for text in texts:
         bus, separator, name = text.partition("=")
         if not separator:
             bus, name = "*", text
-        if not name or (separator and not bus.isdigit()):
+        if not name or (separator and not (bus.isdigit() or bus.startswith("/"))):
             raise ContractViolation(f"--dbc takes FILE or BUS=FILE; got '{text}'", code="USAGE")
         path = Path(name)
         if not path.is_file():

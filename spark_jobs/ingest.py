@@ -134,7 +134,7 @@ def ingest(
         settings: Where the lake is.
         paths: Folders, files or S3 prefixes.
         ingest_date: Partition of new rows; today (UTC) by default.
-        definitions: Place of a DBC by binding: `can:<bus>` or `can:*`.
+        definitions: Place of a DBC by binding: `can:<bus>`, `can:<topic>` or `can:*`.
         assume_complete: Take files on disk without an upload manifest at once.
         settle_ns: Age from which a file without a manifest counts as complete.
         retry_quarantined: Look again into what was quarantined, as after an upgrade.

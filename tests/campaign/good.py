@@ -62,7 +62,7 @@ def _drive(count: int = 24) -> list[tuple[str, int, dict[str, Any]]]:
     """A drive with strings, arrays, structs and transforms."""
     return [
         (
-            sorted(NAMES)[i % 3],
+            sorted(NAMES)[i % len(NAMES)],
             START_NS + i * 1_000_000,
             {
                 "frame": "map" * (i % 2),
@@ -226,7 +226,7 @@ def _bags() -> Iterator[Good]:
 def _db3(*, packed: bool = False, count: int = 60) -> bytes:
     """A bag of schema version 2 in pages of 512 bytes, so that its table is a tree."""
     name = NAMES["/thing"]
-    rows = [row for row in _drive(3 * count) if row[0] == "/thing"]
+    rows = [row for row in _drive(len(NAMES) * count) if row[0] == "/thing"]
     with TemporaryDirectory() as folder:
         path = Path(folder) / "some.db3"
         db = sqlite3.connect(path)

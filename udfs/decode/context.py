@@ -15,7 +15,8 @@ class DecodeContext:
     Attributes:
         recording_id: SHA-256 of the recording.
         ingest_date: UTC day of the ingest; the partition column.
-        definitions: Bus definitions by binding: `can:<bus>` or `can:*` → bytes of a DBC.
+        definitions: Bus definitions by binding: `can:<bus>`, `can:<topic>` or `can:*` → bytes of a
+            DBC, ARXML or KCD.
         table_names: Silver table by schema hash, where it differs from the schema's own slug.
         quarantined: Channels of which too many messages would not decode: the others are kept as
             bytes, too, since nobody can say that they mean what the definition says.

@@ -2,7 +2,8 @@
 
 ROS 1 and ROS 2 spellings are alike here: names come without `/msg/`, columns in lower case.
 
-Source: sensor_msgs, nav_msgs, geometry_msgs, tf2_msgs and vision_msgs of ROS 1 and ROS 2
+Source: sensor_msgs, nav_msgs, geometry_msgs, tf2_msgs, vision_msgs and can_msgs of ROS 1 and ROS 2,
+ros2_socketcan_msgs
 """
 
 from __future__ import annotations
@@ -313,6 +314,33 @@ _DETECTIONS = Kind(
     header_in_row=False,
     optional=frozenset({"object_id"}),
 )
+_CAN_FRAME = Kind(
+    "can_frames",
+    _paths(
+        {
+            "can_id": "id",
+            "is_extended": "is_extended",
+            "is_remote": "is_rtr",
+            "is_error": "is_error",
+            "dlc": "dlc",
+            "data": "data",
+        }
+    ),
+    constants={"is_fd": False},
+)
+_CAN_FD_FRAME = Kind(
+    "can_frames",
+    _paths(
+        {
+            "can_id": "id",
+            "is_extended": "is_extended",
+            "is_error": "is_error",
+            "dlc": "len",
+            "data": "data",
+        }
+    ),
+    constants={"is_fd": True, "is_remote": False},
+)
 
 KINDS: Mapping[str, Kind] = {
     "sensor_msgs/Imu": _IMU,
@@ -324,4 +352,6 @@ KINDS: Mapping[str, Kind] = {
     "tf2_msgs/TFMessage": _TRANSFORMS,
     "tf/tfMessage": _TRANSFORMS,
     "vision_msgs/Detection3DArray": _DETECTIONS,
+    "can_msgs/Frame": _CAN_FRAME,
+    "ros2_socketcan_msgs/FdFrame": _CAN_FD_FRAME,
 }

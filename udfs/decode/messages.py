@@ -26,6 +26,8 @@ from contracts.recording import (
     TimeOrder,
 )
 from contracts.tables import MESSAGE_COLUMNS, TABLES, message_table_schema
+from udfs.decode.can_log_rows import BusRows
+from udfs.decode.can_messages import frames_of
 from udfs.decode.context import DecodeContext
 from udfs.decode.kinds import POINTER_FIELD, Kind, fits, kind_of, kind_rows
 from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS
@@ -35,6 +37,7 @@ from udfs.encodings.registry import decoder_for
 
 DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION", "QUARANTINED"]
 RAW_TABLE = "raw_messages"
+FRAME_TABLE = "can_frames"
 _NEEDS_DEFINITION = {"cdr", "ros1", "protobuf"}
 _EMPTY_TYPE = re.compile(r"(^|/)Empty\w*$")
 _STAMP_PATHS = (("header", "stamp_ns"), ("timestamp_ns",))
@@ -130,6 +133,10 @@ class _Decoder:
     context: DecodeContext
     plans: dict[int, ChannelPlan] = attrs.field(factory=dict)
     constants: dict[object, pa.Array] = attrs.field(factory=dict)
+    buses: BusRows = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.buses = BusRows(self.context, encoding=self.index.format)
 
     def decode(self, group: MessageGroup, *, selection: Collection[int] | None) -> TableGroup:
         tables: list[tuple[str, pa.RecordBatch]] = []
@@ -138,14 +145,14 @@ class _Decoder:
         undecoded: dict[int, int] = {}
         order: dict[int, TimeOrder] = {}
         ledger = _Ledger(group.ledger)
+        self.buses.begin()
         for batch in group.batches:
             plan = self._plan(batch.channel_id)
             if len(batch.log_time_ns):
                 position = group.ledger[0].offset
                 order[batch.channel_id] = TimeOrder.of(batch.log_time_ns, position=position)
-            rows, index, bad_payloads = self._rows(plan, batch)
-            if rows.num_rows:
-                tables.append((plan.table, rows))
+            found, index, bad_payloads = self._rows(plan, batch)
+            tables += [(table, rows) for table, rows in found if rows.num_rows]
             if len(index):
                 written[batch.channel_id] = written.get(batch.channel_id, 0) + len(index)
             if bad_payloads:
@@ -153,7 +160,7 @@ class _Decoder:
                 undecoded[batch.channel_id] = count + len(bad_payloads)
             ledger.add(batch, index, bad_payloads)
             bad += _bad_messages(plan, batch, bad_payloads[:MAX_BAD_ROWS])
-        entries = ledger.entries(skips=selection is not None)
+        entries = ledger.entries(skips=selection is not None, untold=self.buses.reason())
         return TableGroup(
             tuple(tables), entries, tuple(bad), written, undecoded, order, group.conflicts
         )
@@ -170,14 +177,21 @@ class _Decoder:
 
     def _rows(
         self, plan: ChannelPlan, batch: MessageBatch
-    ) -> tuple[pa.RecordBatch, Int64Array, tuple[BadPayload, ...]]:
-        """Rows of the table, which messages gave them, and the bad ones."""
+    ) -> tuple[list[tuple[str, pa.RecordBatch]], Int64Array, tuple[BadPayload, ...]]:
+        """Rows by table, which messages gave them, and the bad ones."""
         if plan.decoder is None:
             every = np.arange(len(batch.starts))
-            return self._raw_rows(plan, batch, every), every, ()
+            return [(plan.table, self._raw_rows(plan, batch, every))], every, ()
         decoded = _decoded(plan.decoder, batch)
+        return self._decoded_rows(plan, batch, decoded), decoded.index, decoded.bad
+
+    def _decoded_rows(
+        self, plan: ChannelPlan, batch: MessageBatch, decoded: Decoded
+    ) -> list[tuple[str, pa.RecordBatch]]:
+        """Rows by table; those of frames of a bus may be of two."""
+        assert plan.decoder is not None
         if plan.table == RAW_TABLE:
-            return self._raw_rows(plan, batch, decoded.index), decoded.index, decoded.bad
+            return [(plan.table, self._raw_rows(plan, batch, decoded.index))]
         if plan.kind is None:
             own = dict(
                 zip(
@@ -187,15 +201,32 @@ class _Decoder:
                 )
             )
             own |= _header_columns(decoded.rows)
-            return self._conformed(plan, batch, own, decoded.index), decoded.index, decoded.bad
+            return [(plan.table, self._conformed(plan, batch, own, decoded.index))]
         found = kind_rows(
             plan.kind,
             decoded.rows,
             payload_offset=batch.payload_offset[decoded.index],
             unit_offset=batch.unit_offset[decoded.index],
         )
+        if plan.table == FRAME_TABLE:
+            return self._frame_rows(plan, batch, found.columns, decoded.index)
         messages = decoded.index if found.message is None else decoded.index[found.message]
-        return self._conformed(plan, batch, found.columns, messages), decoded.index, decoded.bad
+        return [(plan.table, self._conformed(plan, batch, found.columns, messages))]
+
+    def _frame_rows(
+        self,
+        plan: ChannelPlan,
+        batch: MessageBatch,
+        said: Mapping[str, pa.Array],
+        messages: Int64Array,
+    ) -> list[tuple[str, pa.RecordBatch]]:
+        """Frames of a bus that were recorded as messages, and the signals in them."""
+        frames = frames_of(
+            said, sequence=batch.sequence[messages], log_time_ns=batch.log_time_ns[messages]
+        )
+        times = {"publish_time_ns": pa.array(batch.publish_time_ns[messages])}
+        rows = self._conformed(plan, batch, {**said, **frames.columns(), **times}, messages)
+        return [(plan.table, rows), *self.buses.of_signals(frames, channel=plan.channel)]
 
     def _raw_rows(
         self, plan: ChannelPlan, batch: MessageBatch, messages: Int64Array
@@ -275,8 +306,14 @@ class _Ledger:
         rows = np.array([one.message for one in bad], np.int64)
         self.bad += np.bincount(entry[rows], minlength=count)
 
-    def entries(self, *, skips: bool) -> tuple[LedgerEntry, ...]:
-        """The entries with their counts; what a selection left out stands in entries of its own."""
+    def entries(self, *, skips: bool, untold: tuple[str, str]) -> tuple[LedgerEntry, ...]:
+        """The entries with their counts; what a selection left out stands in entries of its own.
+
+        Args:
+            skips: Whether channels were selected.
+            untold: Code and words for what bus definitions could not tell of the group's frames;
+                the first entry with messages says so, if it has nothing else to say.
+        """
         entries: list[LedgerEntry] = []
         for i, entry in enumerate(self.given):
             declared, bad = entry.messages_declared, entry.messages_bad + int(self.bad[i])
@@ -299,6 +336,11 @@ class _Ledger:
                     messages_bad=bad,
                 )
             )
+        if untold[0]:
+            free = (i for i, one in enumerate(entries) if self.seen[i] and not one.reason_code)
+            if (at := next(free, None)) is not None:
+                code, words = untold
+                entries[at] = attrs.evolve(entries[at], reason_code=code, detail=words)
         return tuple(entries)
 
 

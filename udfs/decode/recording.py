@@ -169,6 +169,7 @@ def iter_selected_groups(
         messages = reader.iter_message_groups(inner, index, units=wanted, channels=ids)
         clipped = selection.clip_messages(messages)
         groups = table_groups(clipped, index=index, context=context, selection=ids)
+        groups = (selection.clip_tables(group) for group in groups)
     yield from _as_stored(groups, inner, index)
 
 

@@ -23,6 +23,7 @@ from contracts.recording import (
     TableGroup,
     Unit,
 )
+from udfs.decode.kinds import kind_of
 
 _NAMES_TOLD = 10
 _OF_MESSAGES = ("mcap", "ros1bag", "rosbag2_db3")
@@ -136,6 +137,13 @@ class Selection:
             return batch
         return batch.where(mask)
 
+    def clip_tables(self, group: TableGroup) -> TableGroup:
+        """A group of messages with the rows that are asked for only: frames may give signals."""
+        kept = [
+            (table, self._named_rows(rows)) for table, rows in group.tables if self.takes(table)
+        ]
+        return attrs.evolve(group, tables=tuple((table, rows) for table, rows in kept if len(rows)))
+
     def clip_rows(self, group: TableGroup, *, topics: Collection[str]) -> TableGroup:
         """A group with the rows that are asked for only; its ledger speaks of all that was read."""
         wanted = pa.array(sorted(topics), pa.string())
@@ -145,14 +153,18 @@ class Selection:
                 continue
             mask = pa.array(self.in_span(rows.column("log_time_ns").to_numpy(zero_copy_only=False)))
             mask = pc.and_(mask, pc.is_in(rows.column("topic"), wanted))
-            if self.signals is not None:
-                names = pc.unique(rows.column("signal")).to_pylist()
-                asked = [name for name in names if name and _is_named(name, self.signals)]
-                mask = pc.and_(mask, pc.is_in(rows.column("signal"), pa.array(asked, pa.string())))
-            kept = rows.filter(mask)
+            kept = self._named_rows(rows.filter(mask))
             if kept.num_rows:
                 tables.append((table, kept))
         return attrs.evolve(group, tables=tuple(tables))
+
+    def _named_rows(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows of the signals that are asked for."""
+        if self.signals is None:
+            return rows
+        names = pc.unique(rows.column("signal")).to_pylist()
+        asked = [name for name in names if name and _is_named(name, self.signals)]
+        return rows.filter(pc.is_in(rows.column("signal"), pa.array(asked, pa.string())))
 
 
 def _matched(patterns: Sequence[str], names: Collection[str], *, what: str) -> set[str]:
@@ -178,7 +190,11 @@ def _is_named(name: str, patterns: Sequence[str]) -> bool:
 
 def _signal_names(index: RecordingIndex, channel: Channel) -> set[str] | None:
     """Signals of a channel group; None for frames, whose definitions may come from elsewhere."""
-    kind = "" if index.format in _OF_MESSAGES else channel.metadata.get("kind", "can_frames")
+    kind = channel.metadata.get("kind", "can_frames")
+    if index.format in _OF_MESSAGES:
+        schemas = {schema.id: schema.name for schema in index.schemas}
+        found = kind_of(schemas.get(channel.schema_id, ""))
+        kind = found.table if found else ""
     if kind == "can_frames":
         return None
     if kind != "signals":

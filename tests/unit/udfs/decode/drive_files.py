@@ -21,11 +21,20 @@ int16[3] three
 int64 count
 bool flag
 """
+FRAME = """std_msgs/Header header
+uint32 id
+bool is_rtr
+bool is_extended
+bool is_error
+uint8 dlc
+uint8[8] data
+"""
 FORMS = ("mcap_ros2", "mcap_ros1", "ros1bag", "db3", "rosbag2_mcap")
 NAMES = {
     "/thing": "pkg/msg/Thing",
     "/imu": "sensor_msgs/msg/Imu",
     "/tf": "tf2_msgs/msg/TFMessage",
+    "/can": "can_msgs/msg/Frame",
 }
 
 
@@ -35,6 +44,7 @@ def store_of(version: Stores) -> Any:
         text = "geometry_msgs/TransformStamped[] transforms\n"
         store.register(get_types_from_msg(text, "tf2_msgs/msg/TFMessage"))
     store.register(get_types_from_msg(THING, "pkg/msg/Thing"))
+    store.register(get_types_from_msg(FRAME, "can_msgs/msg/Frame"))
     return store
 
 
@@ -60,6 +70,16 @@ def built(version: int, topic: str, value: dict[str, Any]) -> bytes:
             "three": np.array(value["three"], np.int16),
             "count": value["count"],
             "flag": value["flag"],
+        }
+    elif topic == "/can":
+        octets = (value["blob"] + bytes(8))[:8]
+        fields = {
+            "id": value["count"] & 0x1FFFFFFF,
+            "is_rtr": len(value["words"]) == 1,
+            "is_extended": value["flag"],
+            "is_error": len(value["words"]) == 2,
+            "dlc": len(value["blob"]),
+            "data": np.frombuffer(octets, np.uint8),
         }
     elif topic == "/imu":
         fields = {
