@@ -14,6 +14,7 @@ from rich.console import Console
 
 from contracts.errors import ContractViolation, PlatformError, SetupError
 from contracts.settings import Settings
+from drivelake.bindings import binding_of
 from drivelake.platform import spark_at_hand
 from spark_jobs import silver_clocks, silver_frames
 from spark_jobs.discover import discover
@@ -110,13 +111,9 @@ def _as_uri(place: str) -> str:
 
 
 def _definition(text: str) -> tuple[str, str]:
-    """`can:*`, `can:<bus>` or `can:<topic>` and the URI of its definition."""
-    bus, separator, place = text.partition("=")
-    if not separator:
-        bus, place = "*", text
-    if not place or (separator and not (bus.isdigit() or bus.startswith("/"))):
-        raise ContractViolation(f"--dbc takes FILE or BUS=FILE; got '{text}'", code="USAGE")
+    """Binding of a bus definition, and its URI."""
+    binding, place = binding_of(text)
     uri = _as_uri(place)
     if "://" not in place and Path(place).is_dir():
         raise ContractViolation(f"--dbc takes a file; {place} is a folder", code="USAGE")
-    return f"can:{bus}", uri
+    return binding, uri

@@ -22,6 +22,7 @@ from contracts.errors import (
     PlatformError,
     UnsupportedFormatError,
 )
+from drivelake.bindings import binding_of
 from drivelake.environment import load_settings
 from drivelake.recordings import open_recording
 from spark_jobs.guard import Bounds, guarded
@@ -114,15 +115,11 @@ def definitions_of(texts: Sequence[str]) -> dict[str, bytes]:
     """
     definitions = {}
     for text in texts:
-        bus, separator, name = text.partition("=")
-        if not separator:
-            bus, name = "*", text
-        if not name or (separator and not (bus.isdigit() or bus.startswith("/"))):
-            raise ContractViolation(f"--dbc takes FILE or BUS=FILE; got '{text}'", code="USAGE")
+        binding, name = binding_of(text)
         path = Path(name)
         if not path.is_file():
             raise ContractViolation(f"There is no file {name}", code="USAGE")
-        definitions[f"can:{bus}"] = path.read_bytes()
+        definitions[binding] = path.read_bytes()
     return definitions
 
 

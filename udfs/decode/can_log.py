@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 
@@ -29,14 +30,14 @@ from contracts.recording import (
     TimeOrder,
     Unit,
 )
-from udfs.decode.can_log_part import EVENTS, UNIT_BYTES, Events, LogPart, Piece
+from udfs.decode.can_log_part import EVENTS, UNIT_BYTES, BadRecord, Events, LogPart, Piece
 from udfs.decode.can_log_rows import BusRows
 from udfs.decode.context import DecodeContext
 from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS
 from udfs.decode.messages import DecodeStatus
 from udfs.decode.signal_rows import CAN_FRAMES, RAW_MESSAGES
 from udfs.decode.sniff import sniff
-from udfs.decode.text_lines import lines_of
+from udfs.decode.text_lines import Lines, lines_of
 from udfs.decode.units import messages_by_channel, sequence_bases
 from udfs.encodings.can import CanFrames
 
@@ -46,6 +47,9 @@ _PARSERS: Mapping[str, str] = {
     "candump": "udfs.decode.can_log_candump",
 }
 MAX_CHANNELS = 1000
+_WHOLE_FRAME = re.compile(rb"(\s[0-9A-Fa-f]{2}|#[0-9A-Fa-f]{16})\s*$")
+"""Ends with a byte of two digits, as many as the line has said, or with all that a frame holds."""
+_Parse = Callable[[Lines, Mapping[str, str]], LogPart]
 _STATES = "states"
 """Section of the index's metadata: by unit, what it must know of those before it."""
 
@@ -226,9 +230,31 @@ def _text_parts(source: Source) -> Iterator[tuple[int, int]]:
 def _text_piece(
     source: Source, name: str, offset: int, length: int, state: Mapping[str, str]
 ) -> Piece:
-    lines = lines_of(np.frombuffer(source.read_at(offset, length), np.uint8))
-    parse: Callable[..., LogPart] = importlib.import_module(_PARSERS[name]).parse_part
-    return Piece(offset, length, parse(lines, state), state)
+    text = source.read_at(offset, length)
+    parse: _Parse = importlib.import_module(_PARSERS[name]).parse_part
+    part = parse(lines_of(np.frombuffer(text, np.uint8)), state)
+    if offset + length == source.size and bytes(text[-1:]) != b"\n":
+        part = _without_cut_line(part, bytes(text), parse, state)
+    return Piece(offset, length, part, state)
+
+
+def _without_cut_line(
+    part: LogPart, text: bytes, parse: _Parse, state: Mapping[str, str]
+) -> LogPart:
+    """The last part of a log whose last line has no end, as where a logger lost its power.
+
+    What is left of a frame may look like another one: shorter, or with half of its last byte. So
+    the line is bad unless it ends with a frame that nothing can be missing of, or says nothing.
+    """
+    start = text.rfind(b"\n") + 1
+    line = text[start:]
+    head = parse(lines_of(np.frombuffer(text[:start], np.uint8)), state)
+    last = parse(lines_of(np.frombuffer(line, np.uint8)), head.state)
+    is_frame = len(last.frames.log_time_ns) > 0 and _WHOLE_FRAME.search(line)
+    if last.bad or is_frame or not (len(last.frames.log_time_ns) or len(last.events.name)):
+        return part
+    bad = BadRecord(start, "the last line is cut", line[:FIRST_BYTES])
+    return attrs.evolve(head, bad=(*head.bad, bad))
 
 
 def _blf() -> ModuleType:

@@ -282,6 +282,28 @@ def test_blf_truncated(tmp_path):
     assert outcome.tiles
 
 
+@pytest.mark.parametrize("form", ["asc", "candump", "trc"])
+def test_a_line_that_is_cut_is_no_other_frame(tmp_path, form):
+    """Wherever a text ends: no frame that the whole log has not, and what is left of one is bad.
+
+    Half of a line looks like a shorter frame, or like one whose last byte is another.
+    """
+    data = written(tmp_path, form, messages(12, form=form))
+    if form == "asc":  # what stands behind the last frame
+        data = data[: data.rindex(b"\nEnd TriggerBlock") + 1]
+    whole = decoded(data).rows()
+    for line in data.splitlines(keepends=True)[:-6:-1]:
+        data = data.removesuffix(line)
+        for length in range(1, len(line)):
+            outcome = decoded(data + line[:length])
+            rows = outcome.rows()
+            assert rows == whole[: len(rows)], line[:length]
+            is_whole, is_bad = len(rows) == len(whole), outcome.balance[1] == 1
+            assert is_whole or len(rows) == len(whole) - 1
+            assert is_whole + is_bad == bool(line[:length].strip()), line[:length]
+        whole = whole[:-1]
+
+
 def test_blf_damaged_container(tmp_path, monkeypatch):
     """A container whose checksum fails is dropped as a unit; objects on its borders are lost."""
     monkeypatch.setattr(can.BLFWriter, "max_container_size", 4000)
