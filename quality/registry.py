@@ -20,6 +20,7 @@ from quality.rules import (
     dst004,
     dst005,
     dst006,
+    dst007,
     evl001,
     lbl001,
     lbl002,
@@ -49,7 +50,7 @@ _MODULES = (
     *(clk001, clk002, clk003, clk004),
     *(syn001, syn002, syn003, syn004, syn005, syn006, syn007, syn008, syn009, syn010),
     *(lbl001, lbl002, lbl003, lbl004),
-    *(dst001, dst002, dst003, dst004, dst005, dst006),
+    *(dst001, dst002, dst003, dst004, dst005, dst006, dst007),
     evl001,
 )
 RULES: tuple[Rule, ...] = tuple(module.RULE for module in _MODULES)

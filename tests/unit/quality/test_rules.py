@@ -131,6 +131,7 @@ MUTATIONS = [
     ("DST004", "gold.datasets", "DELETE FROM gold.dataset_samples WHERE split = 'train'"),
     ("DST005", "gold.dataset_samples", "UPDATE silver.frames SET clock_uncertainty_ns = 5000001"),
     ("DST006", "gold.dataset_samples", "UPDATE silver.frames SET is_complete = FALSE"),
+    ("DST007", "gold.dataset_samples", "UPDATE bronze.recordings SET integrity = 'NONE'"),
     ("EVL001", "gold.evaluations", "UPDATE {t} SET value = 0.8"),
     ("EVL001", "gold.evaluations", "UPDATE {t} SET upper = 1.1"),
 ]
