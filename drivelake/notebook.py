@@ -34,7 +34,8 @@ def read(
     index has it; without, all of it is checked as an ingest does.
 
     Args:
-        uri: Path, `file://…` or `s3://bucket/key`.
+        uri: Path, `file://…` or `s3://bucket/key`; or the folder of a bag (on S3 with a slash
+            behind it), whose files are read one after the other.
         topics: Names, or patterns as `/camera/*`; all by default.
         start: First log time, inclusive: nanoseconds, ISO 8601, or a datetime (UTC without zone).
         end: End of the log times, exclusive.

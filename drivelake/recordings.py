@@ -11,6 +11,7 @@ import pyarrow as pa
 from contracts.errors import ContractViolation
 from contracts.recording import RecordingIndex
 from contracts.tables import LAYERS
+from drivelake.bag_folder import files_of
 from drivelake.environment import load_settings
 from udfs.decode.reading import Account, iter_rows
 from udfs.decode.recording import index_recording, quick_index
@@ -31,20 +32,33 @@ def read_batches(
     definitions: Mapping[str, bytes] | None = None,
     allow_loss: bool = False,
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of a recording; see `drivelake.read`."""
-    with opened(uri, selection) as (source, index):
-        account = Account.of_index(index)
-        for table, rows in iter_rows(
-            source,
-            index,
-            selection=selection,
-            account=account,
-            definitions=definitions,
-            payloads=payloads,
-        ):
-            yield rows.replace_schema_metadata({**(rows.schema.metadata or {}), "table": table})
-        if not allow_loss:
-            account.check(uri)
+    """Batches of a recording, or of the files of a folder; see `drivelake.read`."""
+    account = Account()
+    files = files_of(uri)
+    refused: list[ContractViolation] = []
+    for file in files.uris:
+        try:
+            with opened(file, selection) as (source, index):
+                account.add_index(index)
+                for table, rows in iter_rows(
+                    source,
+                    index,
+                    selection=selection,
+                    account=account,
+                    definitions=definitions,
+                    payloads=payloads,
+                ):
+                    metadata = {**(rows.schema.metadata or {}), "table": table}
+                    yield rows.replace_schema_metadata(metadata)
+        except ContractViolation as error:  # a topic that not every part of a bag has
+            refused.append(error)
+            if error.code != "USAGE" or len(refused) == len(files.uris):
+                raise
+    if files.missing:
+        account.lost_unknown = True
+        account.reasons["SPLIT_MISSING"] = f"{', '.join(files.missing)} of the bag is not there"
+    if not allow_loss:
+        account.check(uri)
 
 
 @contextmanager

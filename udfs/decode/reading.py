@@ -41,12 +41,16 @@ class Account:
     def of_index(cls, index: RecordingIndex) -> Account:
         """What the index has found, before anything is decoded."""
         account = cls()
-        account.add_ledger(index.structure)
+        account.add_index(index)
+        return account
+
+    def add_index(self, index: RecordingIndex) -> None:
+        """Take in what an index has found."""
+        self.add_ledger(index.structure)
         for finding in index.findings:
             if finding.loses:
-                account.lost_unknown |= finding.lost_messages is None
-                account.reasons.setdefault(finding.code, finding.detail)
-        return account
+                self.lost_unknown |= finding.lost_messages is None
+                self.reasons.setdefault(finding.code, finding.detail)
 
     def add(self, group: TableGroup) -> None:
         """Take in what was read."""

@@ -5,6 +5,7 @@ import sys
 
 import pyarrow as pa
 import pytest
+from mcap.writer import Writer
 
 import drivelake
 from contracts.errors import ContractViolation, DecodeError, UnsupportedFormatError
@@ -77,3 +78,46 @@ def test_reading_needs_neither_spark_nor_dagster(recording):
         [sys.executable, "-c", code, str(recording)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def numbers(place, **options):
+    batches = drivelake.read(str(place), **options)
+    return [number for batch in batches for number in batch["number"].to_pylist()]
+
+
+def test_the_folder_of_a_bag_is_read_as_one_recording(tmp_path):
+    """Its files one after the other, by their numbers; what its metadata names must be there."""
+    for part in (10, 2, 9):
+        (tmp_path / f"bag_{part}.mcap").write_bytes(mcap_bytes(part))
+    (tmp_path / "notes.txt").write_text("no recording")
+    wanted = [[*range(0, n, 2), *range(1, n, 2)] for n in (2, 9, 10)]
+    every = [number for part in wanted for number in part]
+    assert numbers(tmp_path) == every
+    odd = [number for number in every if number % 2]
+    assert numbers(f"{tmp_path}/", topics="/odd") == odd
+    with pytest.raises(ContractViolation, match="no topic /none"):
+        numbers(tmp_path, topics="/none")
+    (tmp_path / "metadata.yaml").write_text(
+        "a:\n  relative_file_paths:\n    - bag_9.mcap\n    - bag_11.mcap\n"
+    )
+    assert numbers(tmp_path, allow_loss=True) == wanted[1]
+    with pytest.raises(DecodeError, match=r"SPLIT_MISSING: bag_11\.mcap"):
+        numbers(tmp_path)
+
+
+def test_a_topic_that_a_part_of_a_bag_lacks_is_read_from_the_others(tmp_path):
+    """And damage in one part is said when all have been read."""
+    (tmp_path / "bag").mkdir()
+    with (tmp_path / "bag/a.mcap").open("wb") as stream:
+        writer = Writer(stream)
+        writer.start()
+        writer.finish()
+    (tmp_path / "bag/b.mcap").write_bytes(mcap_bytes(1000)[:20_000])
+    (tmp_path / "bag/c.mcap").write_bytes(mcap_bytes(4))
+    found = numbers(tmp_path / "bag", topics="/even", allow_loss=True)
+    assert found[-2:] == [0, 2]
+    with pytest.raises(DecodeError, match="INCOMPLETE"):
+        numbers(tmp_path / "bag")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ContractViolation, match="no recording in the folder"):
+        numbers(tmp_path / "empty")
