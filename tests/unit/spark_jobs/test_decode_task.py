@@ -14,6 +14,7 @@ from spark_jobs import ingest_decode, ingest_index
 from spark_jobs.guard import Bounds
 from spark_jobs.ingest_decode import Claimed, DecodePlan, decode_task, split_tasks
 from spark_jobs.ingest_index import index_task
+from tests.unit.udfs.decode.test_can_messages import DEFINITIONS, as_mcap, as_rows, frames
 
 DAY = dt.date(2026, 11, 20)
 
@@ -44,7 +45,7 @@ def recordings(tmp_path):
     return paths, [ingest_index._revived(item) for item in answer]
 
 
-def run(tmp_path, found):
+def run(tmp_path, found, definitions=None):
     claimed = [
         Claimed(
             item.sha256,
@@ -61,7 +62,7 @@ def run(tmp_path, found):
         lake_uri=(tmp_path / "lake").as_uri(),
         schemas={plan.table: [plan.schema] for item in found for plan in item.plans},
         table_names={},
-        definitions={},
+        definitions=definitions or {},
     )
     (task,) = split_tasks(claimed)
     return json.loads(decode_task(ingest_decode.payload_of(task, plan), storage_options={}))
@@ -128,6 +129,22 @@ def test_storage_failure_fails_the_task(tmp_path, recordings):
     with pytest.raises(OSError, match="No such file"):
         run(tmp_path, found)
     assert not [path for path in Path(tmp_path / "lake").rglob("*") if path.is_file()]
+
+
+def test_frames_that_were_recorded_as_messages_give_signals_too(tmp_path):
+    """A channel of CAN frames fills two tables, and is balanced by its frames."""
+    path = tmp_path / "bus.mcap"
+    path.write_bytes(as_mcap(as_rows(frames(100))))
+    payload = json.dumps([[path.as_uri(), path.stat().st_size]]).encode()
+    found = [
+        ingest_index._revived(one) for one in json.loads(index_task(payload, storage_options={}))
+    ]
+    result = run(tmp_path, found, DEFINITIONS)
+    rows = {part["table"]: part["rows"] for part in result["parts"]}
+    assert rows["silver.can_frames"] == 100
+    assert rows["silver.signals"] > 0
+    (counts,) = result["counts"].values()
+    assert counts["written"] == 100
 
 
 def test_first_stage_reads_bus_definitions(tmp_path):
