@@ -210,9 +210,9 @@ class MessageBatch:
             if field.name not in {"channel_id", "arena"}
         }
 
-    def where(self, mask: npt.NDArray[np.bool_]) -> MessageBatch:
-        """The messages of a (N,) mask, in the same arena."""
-        own = {name: one[mask] for name, one in self.columns().items()}
+    def where(self, chosen: npt.NDArray[np.bool_] | Int64Array) -> MessageBatch:
+        """The messages of a (N,) mask, or at (M,) positions, in the same arena."""
+        own = {name: one[chosen] for name, one in self.columns().items()}
         return MessageBatch(self.channel_id, self.arena, **own)
 
 

@@ -27,16 +27,17 @@ from contracts.recording import (
 from udfs.decode import mcap_records as rec
 from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS, check_unit_size
 from udfs.decode.mcap_chunk import (
-    ROW,
     Definition,
     Messages,
+    Placed,
+    batches_by_channel,
     is_loose,
     load_chunk,
     messages_of,
 )
 from udfs.decode.mcap_index import index_file
 from udfs.decode.mcap_scan import is_conflict
-from udfs.decode.units import iter_unit_groups, rows_by_channel
+from udfs.decode.units import iter_unit_groups
 from udfs.memory.arena import PADDING_BYTES, new_arena
 
 _TIME_LIMIT = np.uint64(1 << 63)
@@ -117,6 +118,7 @@ class _Reader:
     Attributes:
         wanted: Channel ids to yield.
         known: (65536,) whether a channel id is defined.
+        is_wanted: (C,) whether it is to be yielded; none from C on is.
         conflicts: By channel, the offset of the unit that has first defined it anew, differently.
     """
 
@@ -126,10 +128,13 @@ class _Reader:
     arena: UInt8Array = attrs.field(factory=lambda: np.empty(0, np.uint8))
     conflicts: dict[int, int] = attrs.field(factory=dict)
     known: npt.NDArray[np.bool_] = attrs.field(init=False)
+    is_wanted: npt.NDArray[np.bool_] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.known = np.zeros(1 << 16, np.bool_)
         self.known[[channel.id for channel in self.index.channels]] = True
+        self.is_wanted = np.zeros(max(self.wanted, default=-1) + 1, np.bool_)
+        self.is_wanted[list(self.wanted)] = True
         self.conflicts.update(self.index.conflicts)
 
     def read_chunks(self, units: Sequence[Unit]) -> MessageGroup:
@@ -144,7 +149,7 @@ class _Reader:
                 self.source.read_at(unit.offset, unit.length)  # remote: one request for the unit
                 chunk = rec.chunk_head_at(self.source, unit.offset)
                 data = load_chunk(self.source, chunk, self.arena[used:])
-                found = messages_of(data)
+                found = messages_of(data, self.known)
             except PlatformError as error:
                 ledger.append(_lost(unit, error))
                 continue
@@ -161,7 +166,7 @@ class _Reader:
         bad: list[BadMessage] = []
         try:
             data = np.frombuffer(self.source.read_at(unit.offset, unit.length), np.uint8)
-            found = messages_of(data)
+            found = messages_of(data, self.known)
         except PlatformError as error:
             return MessageGroup((), (_lost(unit, error),))
         part = _Part(unit, found, 0, in_chunk=False)
@@ -173,6 +178,8 @@ class _Reader:
         self, part: _Part, data: UInt8Array, *, is_certain: bool, bad: list[BadMessage]
     ) -> tuple[_Part, LedgerEntry]:
         """The part without the messages that can't be decoded, and what the unit owes."""
+        if self._is_plain(part):
+            return part, _entry(part, is_certain=is_certain, orphans=0, conflicts=0, bad=0)
         found = part.messages.rows
         known = self.known[found["channel"]]
         clear = ~self._in_conflict(part.unit, part.messages, data)
@@ -189,6 +196,12 @@ class _Reader:
         if not keep.all():
             part = attrs.evolve(part, messages=attrs.evolve(part.messages, rows=found[keep]))
         return part, entry
+
+    def _is_plain(self, part: _Part) -> bool:
+        """Whether all its messages can be decoded: nothing is defined in it, or was anew before."""
+        found = part.messages
+        is_clear = all(offset >= part.unit.offset for offset in self.conflicts.values())
+        return not found.strange and not found.definitions and is_clear
 
     def _in_conflict(self, unit: Unit, found: Messages, data: UInt8Array) -> npt.NDArray[np.bool_]:
         """Messages behind a definition of their channel that differs from the first."""
@@ -242,30 +255,13 @@ class _Reader:
             )
 
     def _batches(self, parts: Sequence[_Part], arena: UInt8Array) -> Iterator[MessageBatch]:
-        if not parts:
-            return
-        counts = [len(part.messages) for part in parts]
-        whole = f"V{ROW.itemsize}"  # rows are copied as they stand, not field by field
-        rows = np.concatenate([part.messages.rows.view(whole) for part in parts])
-        unit_offset = np.repeat([p.unit.offset if p.in_chunk else -1 for p in parts], counts)
-        bases = np.repeat([p.base if p.in_chunk else p.unit.offset for p in parts], counts)
-        in_chunk = parts[0].in_chunk
-        for channel, which in rows_by_channel(rows.view(ROW)["channel"]):
-            if channel not in self.wanted:
-                continue
-            found, base = rows[which].view(ROW), bases[which]
-            start = np.ascontiguousarray(found["start"])
-            yield MessageBatch(
-                channel_id=channel,
-                arena=arena,
-                starts=start + base if in_chunk else start,
-                lengths=np.ascontiguousarray(found["length"]),
-                log_time_ns=found["log_time"].astype(np.int64),
-                publish_time_ns=found["publish_time"].astype(np.int64),
-                sequence=found["sequence"].astype(np.int64),
-                unit_offset=unit_offset[which],
-                payload_offset=start if in_chunk else start + base,
-            )
+        placed = [
+            Placed(part.messages.rows, part.base, 0, part.unit.offset)
+            if part.in_chunk
+            else Placed(part.messages.rows, 0, part.unit.offset, -1)
+            for part in parts
+        ]
+        return batches_by_channel(placed, self.is_wanted, arena=arena)
 
 
 def _lost(unit: Unit, error: PlatformError) -> LedgerEntry:

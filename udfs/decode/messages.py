@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
@@ -34,6 +35,7 @@ from udfs.decode.limits import FIRST_BYTES, MAX_BAD_ROWS
 from udfs.encodings.columns import gather_bytes
 from udfs.encodings.payload import BadPayload, Decoded, PayloadDecoder
 from udfs.encodings.registry import decoder_for
+from udfs.memory.constants import constant_column
 
 DecodeStatus = Literal["DECODED", "NO_DECODER", "NO_DEFINITION", "QUARANTINED"]
 RAW_TABLE = "raw_messages"
@@ -42,7 +44,7 @@ _NEEDS_DEFINITION = {"cdr", "ros1", "protobuf"}
 _EMPTY_TYPE = re.compile(r"(^|/)Empty\w*$")
 _STAMP_PATHS = (("header", "stamp_ns"), ("timestamp_ns",))
 _FRAME_PATHS = (("header", "frame_id"), ("frame_id",))
-_CONSTANT_ROWS = 1 << 10
+_TEXT = pa.string()
 
 
 @attrs.frozen(eq=False)
@@ -78,12 +80,8 @@ def plan_of_channel(
     schema = next((one for one in index.schemas if one.id == channel.schema_id), None)
     if _lacks_definition(channel, schema):
         return _raw_plan(channel, schema, "NO_DEFINITION", "the recording holds no definition")
-    kind = kind_of(schema.name) if schema else None
-    pointers = frozenset({POINTER_FIELD}) if kind and kind.has_pointer else frozenset[str]()
     try:
-        decoder = decoder_for(channel.message_encoding, schema, pointer_fields=pointers)
-        if kind and decoder and not fits(kind, decoder.schema):
-            kind, decoder = None, decoder_for(channel.message_encoding, schema)
+        kind, decoder, arrow = _way_of(channel.message_encoding, schema)
     except UnsupportedFormatError as error:
         return _raw_plan(channel, schema, "NO_DECODER", error.what)
     if decoder is None:
@@ -95,8 +93,22 @@ def plan_of_channel(
         return ChannelPlan(channel, kind.table, kind.schema, "DECODED", "", decoder, kind, digest)
     name = schema.name if schema else f"{channel.message_encoding}_messages"
     table = table_names.get(digest) or own_table(name)
-    arrow = message_table_schema(_own_fields(decoder.schema))
     return ChannelPlan(channel, table, arrow, "DECODED", "", decoder, None, digest)
+
+
+@functools.lru_cache(maxsize=256)
+def _way_of(
+    message_encoding: str, schema: Schema | None
+) -> tuple[Kind | None, PayloadDecoder | None, pa.Schema | None]:
+    """Kind, decoder and table schema of a definition, kept: a fleet has few in many recordings."""
+    kind = kind_of(schema.name) if schema else None
+    pointers = frozenset({POINTER_FIELD}) if kind and kind.has_pointer else frozenset[str]()
+    decoder = decoder_for(message_encoding, schema, pointer_fields=pointers)
+    if kind and decoder and not fits(kind, decoder.schema):
+        kind, decoder = None, decoder_for(message_encoding, schema)
+    if decoder is None or kind is not None:
+        return kind, decoder, kind.schema if kind else None
+    return None, decoder, message_table_schema(_own_fields(decoder.schema))
 
 
 def own_table(schema_name: str) -> str:
@@ -132,7 +144,6 @@ class _Decoder:
     index: RecordingIndex
     context: DecodeContext
     plans: dict[int, ChannelPlan] = attrs.field(factory=dict)
-    constants: dict[object, pa.Array] = attrs.field(factory=dict)
     buses: BusRows = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -181,101 +192,73 @@ class _Decoder:
         """Rows by table, which messages gave them, and the bad ones."""
         if plan.decoder is None:
             every = np.arange(len(batch.starts))
-            return [(plan.table, self._raw_rows(plan, batch, every))], every, ()
+            return [(plan.table, self._raw_rows(plan, batch))], every, ()
         decoded = _decoded(plan.decoder, batch)
-        return self._decoded_rows(plan, batch, decoded), decoded.index, decoded.bad
+        good = batch if len(decoded.index) == len(batch.starts) else batch.where(decoded.index)
+        return self._decoded_rows(plan, good, decoded.rows), decoded.index, decoded.bad
 
     def _decoded_rows(
-        self, plan: ChannelPlan, batch: MessageBatch, decoded: Decoded
+        self, plan: ChannelPlan, batch: MessageBatch, rows: pa.RecordBatch
     ) -> list[tuple[str, pa.RecordBatch]]:
-        """Rows by table; those of frames of a bus may be of two."""
-        assert plan.decoder is not None
+        """Rows by table, of messages that have decoded; those of frames of a bus may be of two."""
+        if not rows.num_rows:
+            return []
         if plan.table == RAW_TABLE:
-            return [(plan.table, self._raw_rows(plan, batch, decoded.index))]
+            return [(plan.table, self._raw_rows(plan, batch))]
         if plan.kind is None:
-            own = dict(
-                zip(
-                    [field.name for field in _own_fields(plan.decoder.schema)],
-                    decoded.rows.columns,
-                    strict=True,
-                )
-            )
-            own |= _header_columns(decoded.rows)
-            return [(plan.table, self._conformed(plan, batch, own, decoded.index))]
+            names = plan.schema.names[len(MESSAGE_COLUMNS) : -1]
+            own = dict(zip(names, rows.columns, strict=True)) | _header_columns(rows)
+            return [(plan.table, self._conformed(plan, batch, own))]
         found = kind_rows(
-            plan.kind,
-            decoded.rows,
-            payload_offset=batch.payload_offset[decoded.index],
-            unit_offset=batch.unit_offset[decoded.index],
+            plan.kind, rows, payload_offset=batch.payload_offset, unit_offset=batch.unit_offset
         )
         if plan.table == FRAME_TABLE:
-            return self._frame_rows(plan, batch, found.columns, decoded.index)
-        messages = decoded.index if found.message is None else decoded.index[found.message]
-        return [(plan.table, self._conformed(plan, batch, found.columns, messages))]
+            return self._frame_rows(plan, batch, found.columns)
+        if found.message is not None:
+            batch = batch.where(found.message)
+        return [(plan.table, self._conformed(plan, batch, found.columns))]
 
     def _frame_rows(
-        self,
-        plan: ChannelPlan,
-        batch: MessageBatch,
-        said: Mapping[str, pa.Array],
-        messages: Int64Array,
+        self, plan: ChannelPlan, batch: MessageBatch, said: Mapping[str, pa.Array]
     ) -> list[tuple[str, pa.RecordBatch]]:
         """Frames of a bus that were recorded as messages, and the signals in them."""
-        frames = frames_of(
-            said, sequence=batch.sequence[messages], log_time_ns=batch.log_time_ns[messages]
-        )
-        times = {"publish_time_ns": pa.array(batch.publish_time_ns[messages])}
-        rows = self._conformed(plan, batch, {**said, **frames.columns(), **times}, messages)
+        frames = frames_of(said, sequence=batch.sequence, log_time_ns=batch.log_time_ns)
+        times = {"publish_time_ns": pa.array(batch.publish_time_ns)}
+        rows = self._conformed(plan, batch, {**said, **frames.columns(), **times})
         return [(plan.table, rows), *self.buses.of_signals(frames, channel=plan.channel)]
 
-    def _raw_rows(
-        self, plan: ChannelPlan, batch: MessageBatch, messages: Int64Array
-    ) -> pa.RecordBatch:
-        rows = len(messages)
+    def _raw_rows(self, plan: ChannelPlan, batch: MessageBatch) -> pa.RecordBatch:
+        rows = len(batch.starts)
         own = {
-            "message_encoding": self._constant(plan.channel.message_encoding, rows),
-            "schema_hash": self._constant(plan.schema_hash, rows),
-            "data": gather_bytes(batch.arena, batch.starts[messages], batch.lengths[messages]),
+            "message_encoding": constant_column(plan.channel.message_encoding, _TEXT, rows),
+            "schema_hash": constant_column(plan.schema_hash, _TEXT, rows),
+            "data": gather_bytes(batch.arena, batch.starts, batch.lengths),
         }
-        return self._conformed(plan, batch, own, messages)
+        return self._conformed(plan, batch, own)
 
     def _conformed(
-        self,
-        plan: ChannelPlan,
-        batch: MessageBatch,
-        own: Mapping[str, pa.Array],
-        messages: Int64Array,
+        self, plan: ChannelPlan, batch: MessageBatch, own: Mapping[str, pa.Array]
     ) -> pa.RecordBatch:
         """All columns in the order and types of the table; what a message lacks is null."""
-        rows = len(messages)
+        rows = len(batch.starts)
         columns: dict[str, pa.Array] = {
-            "recording_id": self._constant(self.context.recording_id, rows),
-            "channel_id": self._constant(np.int32(plan.channel.id), rows),
-            "topic": self._constant(plan.channel.topic, rows),
-            "sequence": pa.array(batch.sequence[messages]),
-            "log_time_ns": pa.array(batch.log_time_ns[messages]),
-            "publish_time_ns": pa.array(batch.publish_time_ns[messages]),
+            "recording_id": constant_column(self.context.recording_id, _TEXT, rows),
+            "channel_id": constant_column(plan.channel.id, pa.int32(), rows),
+            "topic": constant_column(plan.channel.topic, _TEXT, rows),
+            "sequence": pa.array(batch.sequence),
+            "log_time_ns": pa.array(batch.log_time_ns),
+            "publish_time_ns": pa.array(batch.publish_time_ns),
             **own,
-            "ingest_date": self._constant(self.context.ingest_date, rows),
+            "ingest_date": constant_column(self.context.ingest_date, pa.date32(), rows),
         }
         if plan.table == "transforms":
             is_static = plan.channel.topic.rstrip("/").endswith("tf_static")
-            columns["is_static"] = self._constant(is_static, rows)
+            columns["is_static"] = constant_column(is_static, pa.bool_(), rows)
         arrays = [
             columns[field.name] if field.name in columns else pa.nulls(rows, field.type)
             for field in plan.schema
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=plan.schema)
-
-    def _constant(self, value: object, rows: int) -> pa.Array:
-        """A column of one value: a slice of one that is kept."""
-        key = (type(value), value)
-        kept = self.constants.get(key)
-        if kept is None or len(kept) < rows:
-            scalar = pa.scalar(value)
-            kept = pa.repeat(scalar, max(rows, _CONSTANT_ROWS))
-            self.constants[key] = kept
-        return kept.slice(0, rows)
 
 
 @attrs.define(eq=False)
@@ -298,10 +281,21 @@ class _Ledger:
 
     def add(self, batch: MessageBatch, index: Int64Array, bad: Sequence[BadPayload]) -> None:
         """Count the messages of a batch at the entries whose ranges they are in."""
+        many, count = len(batch.unit_offset), len(self.given)
+        if not many:
+            return
         position = np.where(batch.unit_offset < 0, batch.payload_offset, batch.unit_offset)
-        entry = self._order[np.searchsorted(self._offsets, position, side="right") - 1]
-        count = len(self.given)
-        self.seen += np.bincount(entry, minlength=count)
+        # Messages of a unit stand together: it is looked for once.
+        firsts = np.flatnonzero(np.concatenate([[True], position[1:] != position[:-1]]))
+        found = np.searchsorted(self._offsets, position[firsts], side="right") - 1
+        run, lengths = self._order[found], np.diff(firsts, append=many)
+        seen = np.zeros(count, np.int64)
+        np.add.at(seen, run, lengths)
+        self.seen += seen
+        if len(index) == many:
+            self.written += seen
+            return
+        entry = np.repeat(run, lengths)
         self.written += np.bincount(entry[index], minlength=count)
         rows = np.array([one.message for one in bad], np.int64)
         self.bad += np.bincount(entry[rows], minlength=count)

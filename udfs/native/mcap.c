@@ -26,12 +26,15 @@ enum { FILLED, HEAD_CUT, NO_RECORD, TOO_MANY, NO_MEMORY = -1 };
 
 /* Visit all records. Messages and definitions are appended to the buffers; `stopped` is the byte
  * where the records end, which is the end of the data if the result is FILLED. More than
- * `most_others` records that are no messages are TOO_MANY: 16 kB can hold millions of them. */
+ * `most_others` records that are no messages are TOO_MANY: 16 kB can hold millions of them.
+ * `strange`: how many messages are of a channel that is not `known` (a flag for each of 65,536),
+ * or have a time beyond int64. */
 int64_t mcap_walk(
-    const uint8_t *data, int64_t size, int64_t most_others, Growing *messages,
-    Growing *definitions, int64_t *stopped
+    const uint8_t *data, int64_t size, int64_t most_others, const uint8_t *known,
+    Growing *messages, Growing *definitions, int64_t *stopped, int64_t *strange
 ) {
     int64_t at = 0, others = 0;
+    *strange = 0;
     while (at < size) {
         *stopped = at;
         if (size - at < HEAD_BYTES) return HEAD_CUT;
@@ -51,6 +54,7 @@ int64_t mcap_walk(
             memcpy(&message->log_time, content + 6, 8);
             memcpy(&message->publish_time, content + 14, 8);
             message->unused = 0;
+            *strange += !known[message->channel] | ((message->log_time | message->publish_time) >> 63);
             messages->size += sizeof(Message);
         } else {
             if (++others > most_others) return TOO_MANY;
@@ -65,4 +69,35 @@ int64_t mcap_walk(
     }
     *stopped = size;
     return FILLED;
+}
+
+/* Add up how many messages each of `channels` channels has; the others count for nothing. */
+void mcap_count(const Message *messages, int64_t count, int64_t channels, int64_t *counts) {
+    for (int64_t i = 0; i < count; i++)
+        if (messages[i].channel < channels) counts[messages[i].channel]++;
+}
+
+/* Put the messages of a unit into columns of `room` numbers. `places`: where each payload starts in
+ * the arena, its length, the unit, and where it starts in that. `said`: log time, publish time,
+ * sequence, apart from what is of no use when the payload is decoded. `next` is where the next
+ * message of each channel goes, -1 for one that is not wanted. */
+void mcap_place(
+    const Message *messages, int64_t count, int64_t channels, int64_t in_arena, int64_t in_unit,
+    int64_t unit, int64_t room, int64_t *next, int64_t *places, int64_t *said
+) {
+    for (int64_t i = 0; i < count; i++) {
+        const Message *message = messages + i;
+        if (message->channel >= channels) continue;
+        int64_t at = next[message->channel];
+        if (at < 0 || at >= room) continue;
+        next[message->channel] = at + 1;
+        int64_t *place = places + at, *word = said + at;
+        place[0] = message->start + in_arena;
+        place[room] = message->length;
+        place[2 * room] = unit;
+        place[3 * room] = message->start + in_unit;
+        word[0] = (int64_t)message->log_time;
+        word[room] = (int64_t)message->publish_time;
+        word[2 * room] = message->sequence;
+    }
 }
