@@ -10,7 +10,7 @@ import pyarrow as pa
 from contracts.ids import table_slug
 from contracts.settings import Settings
 from spark_jobs.tables import read_arrow, table_exists
-from udfs.sync.drive_clocks import RECORDINGS
+from udfs.sync.recorder_clocks import RECORDINGS
 
 DRIVES_AT_ONCE = 128
 """Drives of one commit: bounds the predicate and what is sent to the workers."""

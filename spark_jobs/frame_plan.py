@@ -17,15 +17,16 @@ from spark_jobs.drives import read_recordings
 from spark_jobs.silver_files import SilverTable, iter_observations, iter_rows, pair_of
 from spark_jobs.stage import pack, run_stage
 from udfs.sync.channels import ChannelFacts, Facts, added, facts_of
-from udfs.sync.drive_clocks import recorders_of
 from udfs.sync.late import touched_spans
-from udfs.sync.recorder_clocks import clocks_of
+from udfs.sync.recorder_clocks import clocks_of, recorders_of
 from udfs.sync.rules import SyncRules
 from udfs.sync.sensor_clocks import sensors_of
 from udfs.sync.slices import BUCKET_NS, SLICE_NS, cut, image_spans, readings_within
 from udfs.sync.spans import Span, common, hull
 
-_DRIVES_A_TASK = 32
+_LEAST_TASKS, _DRIVES_A_TASK = 8, 32
+_TASK_NS = 3 * SLICE_NS
+"""Of short drives, which one worker reads at once: each file holds many of them."""
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -85,7 +86,8 @@ def plan_frames(
 ) -> FramePlan:
     """Cut drives into tasks of about a slice each.
 
-    A drive that is no longer than a slice is a worker's at once, as many of them as make up one.
+    A drive that is no longer than a slice is a worker's at once, as many of them as leave each
+    worker something.
     Of others, and of those that late data may touch only in part, the channels are looked at first.
 
     Args:
@@ -104,14 +106,14 @@ def plan_frames(
     facts = _facts_of_recordings(spark, settings, long, tables, rules=rules)
     touched: dict[str, Sequence[Span] | None] = {each.drive_id: None for each in short}
     seen = [each for each in short if not buckets.keys().isdisjoint(recorders_of(each.clocks))]
+    weights = [lengths[each.drive_id] for each in seen]
+    limit = min(_TASK_NS, sum(weights) // _LEAST_TASKS)
     tasks = [
         [
             DriveTask(each.drive_id, None, None, dict.fromkeys(recorders_of(each.clocks)))
             for each in (seen[position] for position in one)
         ]
-        for one in pack(
-            [lengths[each.drive_id] for each in seen], limit=slice_ns, at_most=_DRIVES_A_TASK
-        )
+        for one in pack(weights, limit=limit, at_most=_DRIVES_A_TASK)
     ]
     for drive in long:
         recorders, clocks = recorders_of(drive.clocks), clocks_of(drive.clocks, rules=rules)

@@ -24,7 +24,8 @@ from spark_jobs.silver_files import SilverTable, read_observations, silver_table
 from spark_jobs.stage import deal, pack, payloads_in
 from spark_jobs.sync_rules import sync_rules
 from spark_jobs.tables import create_table, is_one_of, read_arrow, replace_rows, table_version
-from udfs.sync.drive_clocks import CLOCKS, clock_version, estimate_drive_clocks, recorders_of
+from udfs.sync.drive_clocks import CLOCKS, clock_version, estimate_drive_clocks
+from udfs.sync.recorder_clocks import recorders_of
 from udfs.sync.rules import SyncRules
 
 TABLE = "silver.clocks"

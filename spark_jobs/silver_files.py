@@ -8,12 +8,13 @@ files and what they hold from the Delta log.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import attrs
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 
 from contracts.errors import UnsupportedFormatError
 from contracts.settings import Settings
@@ -21,12 +22,16 @@ from contracts.tables import table_uri
 from spark_jobs.delta import open_table
 from spark_jobs.drives import tables_of_type
 from spark_jobs.storage import filesystem_of
-from udfs.sync.observations import OBSERVATIONS, columns_needed, observations_from
+from udfs.sync.observations import OBSERVATIONS, columns_needed, encoded, observations_from
 from udfs.sync.rules import SyncRules
 from udfs.sync.spans import Span, hull
 
 _ROWS_AT_ONCE = 1 << 16
+_READ_AT_ONCE = 1 << 20
 _VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+_WORDS = pa.dictionary(pa.int32(), pa.string())
+_ALWAYS: Span = (-(1 << 63), (1 << 63) - 1)
+_NOTHING: Span = (0, 0)
 
 
 @attrs.frozen
@@ -55,7 +60,7 @@ class SilverTable:
     Attributes:
         role: The slug of its type.
         uri: Where it is.
-        schema: Of the columns that synchronisation needs.
+        schema: Of the columns that synchronisation needs; text as dictionaries, as files hold it.
         files: All of its files, or those that matter.
     """
 
@@ -112,23 +117,83 @@ def iter_rows(
     if not files:
         return
     filesystem, root = filesystem_of(table.uri, storage_options=storage_options)
-    dataset = pads.dataset(
-        [f"{root}/{each.path}" for each in files],
-        schema=table.schema,
-        format="parquet",
-        filesystem=filesystem,
+    schema = table.schema
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns])
+    read = {*schema.names, "recording_id"}
+    if any(span is not None for span in wanted.values()):
+        read.add("log_time_ns")
+    for each in files:
+        with filesystem.open_input_file(f"{root}/{each.path}") as stream:
+            # Of a column's part of a row group, however long, no more than a piece is held.
+            file = pq.ParquetFile(
+                stream,
+                read_dictionary=[field.name for field in table.schema if field.type == _WORDS],
+                buffer_size=_READ_AT_ONCE,
+                pre_buffer=False,
+            )
+            batches = file.iter_batches(
+                batch_size=_ROWS_AT_ONCE,
+                row_groups=_groups_of(file.metadata, wanted, within),
+                columns=[name for name in file.schema_arrow.names if name in read],
+                use_threads=False,
+            )
+            for batch in batches:
+                rows = _chosen(batch, wanted)
+                if rows.num_rows:
+                    yield _laid(rows, schema)
+
+
+def _groups_of(
+    metadata: pq.FileMetaData, wanted: Mapping[str, Span | None], within: Span | None
+) -> list[int]:
+    """Row groups that may hold what is wanted."""
+    found = []
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        bounds: dict[str, tuple[Any, Any]] = {}
+        for place in range(group.num_columns):
+            column = group.column(place)
+            if column.path_in_schema in {"recording_id", "log_time_ns"}:
+                known = column.statistics
+                if known is not None and known.has_min_max:
+                    bounds[column.path_in_schema] = (known.min, known.max)
+        rows = SilverFile("", bounds.get("recording_id"), bounds.get("log_time_ns"))
+        if rows.may_hold(wanted, within):
+            found.append(number)
+    return found
+
+
+def _chosen(batch: pa.RecordBatch, wanted: Mapping[str, Span | None]) -> pa.RecordBatch:
+    """The rows of a batch that are wanted."""
+    recording = batch.column("recording_id")
+    names = recording.dictionary.to_pylist()
+    spans = [wanted.get(name, _NOTHING) or _ALWAYS for name in names]
+    if all(span is _ALWAYS for span in spans):
+        return batch
+    starts, ends = np.array(spans, np.int64).T
+    codes, log_ns = recording.indices.to_numpy(), batch.column("log_time_ns").to_numpy()
+    rows = np.flatnonzero((log_ns >= starts[codes]) & (log_ns < ends[codes]))
+    if not len(rows):
+        return batch.slice(0, 0)
+    first, end = int(rows[0]), int(rows[-1]) + 1
+    if end - first == len(rows):
+        return batch.slice(first, end - first)
+    return batch.take(pa.array(rows))
+
+
+def _laid(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
+    """A batch with the columns of a schema; what a file was written without is null."""
+    have = set(batch.schema.names)
+    return pa.table(
+        [
+            batch.column(field.name).cast(field.type)
+            if field.name in have
+            else pa.nulls(batch.num_rows, field.type)
+            for field in schema
+        ],
+        schema=schema,
     )
-    batches = dataset.to_batches(
-        columns=list(columns or table.schema.names),
-        filter=_condition(wanted),
-        batch_size=_ROWS_AT_ONCE,
-        batch_readahead=1,
-        fragment_readahead=1,
-        use_threads=False,
-    )
-    for batch in batches:
-        if batch.num_rows:
-            yield pa.Table.from_batches([batch])
 
 
 def iter_observations(
@@ -156,6 +221,28 @@ def read_observations(
     return pa.concat_tables([OBSERVATIONS.empty_table(), *found])
 
 
+def by_drive(observations: pa.Table, drives: Sequence[Sequence[str]]) -> Iterator[pa.Table]:
+    """The observations of each drive; taken apart at once, not drive by drive out of all of them.
+
+    Args:
+        observations: Of all the drives, and no other.
+        drives: The recordings of each; a recording is of one drive.
+    """
+    observations = observations.combine_chunks()
+    if len(drives) == 1:
+        yield observations
+        return
+    recording = encoded(observations["recording_id"])
+    place = {name: at for at, names in enumerate(drives) for name in names}
+    # a file has the names of others in its dictionary, which no row here has
+    codes = np.array([place.get(name, 0) for name in recording.dictionary.to_pylist()], np.uint16)
+    of_drive = codes[recording.indices.to_numpy()]
+    parts = observations.take(pa.array(np.argsort(of_drive, kind="stable")))
+    ends = np.cumsum(np.bincount(of_drive, minlength=len(drives))).tolist()
+    for start, end in pairwise([0, *ends]):
+        yield parts.slice(start, end - start)
+
+
 def silver_table(
     settings: Settings, name: str, *, role: str, columns: Sequence[str]
 ) -> SilverTable:
@@ -178,7 +265,7 @@ def silver_table(
     return SilverTable(
         role=role,
         uri=uri,
-        schema=pa.schema([pa.field(each.name, _plain(each.type)) for each in fields]),
+        schema=pa.schema([pa.field(each.name, _as_read(each.type)) for each in fields]),
         files=tuple(
             SilverFile(path, recordings, log_times)
             for path, recordings, log_times in zip(
@@ -204,6 +291,12 @@ def pair_of(value: Sequence[Any] | None) -> Any:
     return None if value is None else (value[0], value[1])
 
 
+def _as_read(kind: pa.DataType) -> pa.DataType:
+    """The type that a column is read as: four bytes a row of text, since rows repeat what it is."""
+    plain = _plain(kind)
+    return _WORDS if pa.types.is_string(plain) else plain
+
+
 def _plain(kind: pa.DataType) -> pa.DataType:
     """The type as Parquet files of this lake have it: no views."""
     if pa.types.is_list(kind):
@@ -212,19 +305,3 @@ def _plain(kind: pa.DataType) -> pa.DataType:
         fields = [kind.field(i) for i in range(kind.num_fields)]
         return pa.struct([each.with_type(_plain(each.type)) for each in fields])
     return _VIEWS.get(kind, kind)
-
-
-def _condition(wanted: Mapping[str, Span | None]) -> pc.Expression:
-    whole = [name for name, span in wanted.items() if span is None]
-    log_time = pc.field("log_time_ns")
-    parts = [
-        (pc.field("recording_id") == name) & (log_time >= span[0]) & (log_time < span[1])
-        for name, span in wanted.items()
-        if span is not None
-    ]
-    if whole or not parts:
-        parts.append(pc.field("recording_id").isin(whole))
-    condition = parts[0]
-    for part in parts[1:]:
-        condition = condition | part
-    return condition

@@ -15,7 +15,6 @@ from typing import Any
 
 import attrs
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import write_deltalake
 from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
@@ -28,7 +27,7 @@ from spark_jobs.delta import open_table
 from spark_jobs.drives import in_batches
 from spark_jobs.frame_plan import DriveTask, DriveWork, FramePlan, payload_of, plan_frames, task_of
 from spark_jobs.report import JobReport, report_since
-from spark_jobs.silver_files import SilverTable, read_observations, silver_tables
+from spark_jobs.silver_files import SilverTable, by_drive, read_observations, silver_tables
 from spark_jobs.stage import deal, payloads_in
 from spark_jobs.sync_rules import sync_rules
 from spark_jobs.tables import (
@@ -172,13 +171,10 @@ def frames_of_task(
         clocks: Rows of `silver.clocks` by drive.
         rules: Limits.
     """
-    for each in task:
-        mine = observations
-        if len(task) > 1:
-            names = pa.array(sorted(each.wanted), pa.string())
-            mine = observations.filter(pc.is_in(observations["recording_id"], names))
+    mine = by_drive(observations, [list(each.wanted) for each in task])
+    for each, part in zip(task, mine, strict=True):
         rows = pa.Table.from_pylist(list(clocks[each.drive_id]), TABLES[CLOCKS].schema)
-        yield frames_of_drive(mine, rows, rules=rules, facts=each.facts, span=each.span)
+        yield frames_of_drive(part, rows, rules=rules, facts=each.facts, span=each.span)
 
 
 def _read_clocks(

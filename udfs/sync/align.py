@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from contracts.recording import Int64Array
+from contracts.recording import Int64Array, UInt8Array
 from udfs.sync.interpolation import FloatArray, interpolate_linear
 from udfs.sync.limits import NO_LIMIT, Limits
 from udfs.sync.pairing import Paired, pair_samples, use_once
@@ -47,17 +47,22 @@ class Aligned:
         index: (M,) int64 of the nearest sample; -1 if there is none within reach.
         t_ns: (M,) int64, time of the nearest sample; 0 where index is -1.
         sync_error_ns: (M,) int64, t_ns minus the instant; 0 where index is -1.
-        state: (M,) ok, gap (no sample close enough around the instant), stale (the nearest sample
-            belongs to another instant, or is too old), missing (no sample within reach), jump (the
-            clock of the samples jumped around the instant).
+        codes: (M,) uint8 of the states: ok, gap (no sample close enough around the instant), stale
+            (the nearest sample belongs to another instant, or is too old), missing (no sample
+            within reach), jump (the clock of the samples jumped around the instant).
         values: (M,) float64 each.
     """
 
     index: Int64Array
     t_ns: Int64Array
     sync_error_ns: Int64Array
-    state: StateArray
+    codes: UInt8Array
     values: Mapping[str, FloatArray]
+
+    @property
+    def state(self) -> StateArray:
+        """(M,) words."""
+        return words_of(self.codes)
 
 
 def align(
@@ -114,7 +119,7 @@ def align(
     values = {name: np.where(ok, value, np.nan) for name, value in values.items()}
     if reach_ns is not None:
         _forget(paired, np.abs(paired.distance_ns) > reach_ns)
-    return Aligned(paired.index, paired.t_ns, paired.distance_ns, words_of(paired.state), values)
+    return Aligned(paired.index, paired.t_ns, paired.distance_ns, paired.state, values)
 
 
 def _end_at_holes(
@@ -153,9 +158,9 @@ def without_clock(count: int, *, names: tuple[str, ...] = ()) -> Aligned:
     """What is known of a stream whose clock can't be related to the instants'."""
     empty = np.zeros(count, dtype=np.int64)
     values = {name: np.full(count, np.nan) for name in names}
-    return Aligned(empty - 1, empty, empty, np.full(count, NO_CLOCK), values)
+    return Aligned(empty - 1, empty, empty, np.full(count, CODES[NO_CLOCK], np.uint8), values)
 
 
 def _missing(count: int, stream: Stream) -> Aligned:
     unknown = without_clock(count, names=tuple(stream.values))
-    return attrs.evolve(unknown, state=np.full(count, MISSING))
+    return attrs.evolve(unknown, codes=np.full(count, CODES[MISSING], np.uint8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import attrs
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.recording import Int64Array
+from udfs.sync.observations import encoded
 from udfs.sync.rules import Quantity, SyncRules
 from udfs.sync.segments import Segment
 from udfs.sync.sensor_clocks import SensorClocks, SensorKey, fit_sensor_clock, on_recorder
@@ -135,15 +136,30 @@ def split_channels(
         Channels ordered by recorder, stream, table and source. Recordings of one recorder are
         segments of one channel.
     """
+    parts = _parts_of(observations, recorders=recorders, sensors=sensors)
+    return _channels_of(parts, facts, rules=rules, sensors=sensors)
+
+
+def whole_channels(
+    observations: pa.Table,
+    *,
+    recorders: Mapping[str, str],
+    rules: SyncRules,
+    sensors: SensorClocks = _NO_SENSORS,
+) -> list[ChannelSamples]:
+    """`split_channels` by the facts of these very observations, which are all that there are."""
+    parts = list(_parts_of(observations, recorders=recorders, sensors=sensors))
+    facts = _facts_of(parts, observations, rules=rules)
+    return _channels_of(parts, facts, rules=rules, sensors=sensors)
+
+
+def _channels_of(
+    parts: Iterable[_Part], facts: Facts | None, *, rules: SyncRules, sensors: SensorClocks
+) -> list[ChannelSamples]:
     channels = []
-    for part in _parts_of(observations, recorders=recorders, sensors=sensors):
+    for part in parts:
         known = facts.get(part.key) if facts is not None else None
-        if facts is None or known is None:
-            t_ns = _sensed_ns(part, rules=rules)
-        else:
-            near = part.is_near(rules)
-            held = np.where(near, part.stamp_ns, part.log_ns - known.latency_ns)
-            t_ns = held if known.is_stamped else part.log_ns
+        t_ns = _sensed_ns(part, rules=rules) if known is None else _held_ns(part, known, rules)
         by_time = np.argsort(t_ns, kind="stable")
         error_ns = _largest_error_ns(sensors.get(part.sensor, ()))
         channels.append(
@@ -195,18 +211,28 @@ def facts_of(
         rules: `max_latency_ns`.
         sensors: Clocks of sensors that have one of their own.
     """
+    parts = _parts_of(observations, recorders=recorders, sensors=sensors)
+    return _facts_of(parts, observations, rules=rules)
+
+
+def _facts_of(
+    parts: Iterable[_Part], observations: pa.Table, *, rules: SyncRules
+) -> dict[ChannelKey, ChannelFacts]:
+    length = pc.fill_null(observations["data_length"], 0).to_numpy()
     found = {}
-    length = observations["data_length"]
-    for part in _parts_of(observations, recorders=recorders, sensors=sensors):
+    for part in parts:
         near = part.is_near(rules)
         late_ns = (part.log_ns - part.stamp_ns)[near]
-        steps, counts = np.unique((late_ns + _LATENCY_STEP_NS // 2) // _LATENCY_STEP_NS,
-                                  return_counts=True)  # fmt: skip
+        # No farther apart than twice the latency that is near: counted place by place.
+        steps = (late_ns + _LATENCY_STEP_NS // 2) // _LATENCY_STEP_NS
+        least = int(steps.min(initial=0))
+        counts = np.bincount(steps - least)
+        taken = np.flatnonzero(counts)
         found[part.key] = ChannelFacts(
             samples=len(part.rows),
             stamped=len(late_ns),
-            latencies=dict(zip(steps.tolist(), counts.tolist(), strict=True)),
-            size_bytes=pc.sum(length.take(pa.array(part.rows))).as_py() or 0,
+            latencies=dict(zip((taken + least).tolist(), counts[taken].tolist(), strict=True)),
+            size_bytes=int(length[part.rows].sum()),
         )
     return found
 
@@ -257,26 +283,27 @@ def _largest_error_ns(pieces: Sequence[Segment]) -> float:
 def _parts_of(
     observations: pa.Table, *, recorders: Mapping[str, str], sensors: SensorClocks
 ) -> Iterator[_Part]:
-    known = pa.array(sorted(recorders), pa.string())
-    inside = pc.is_in(observations["recording_id"], known)
-    row_of = np.flatnonzero(inside.to_numpy())
+    recording = encoded(observations["recording_id"])
+    names = recording.dictionary.to_pylist()
+    inside = np.array([name in recorders for name in names], np.bool_)[recording.indices.to_numpy()]
+    row_of = np.flatnonzero(inside)
     if len(row_of) == 0:
         return
-    kept = observations.filter(inside)
-    names = [recorders[recording] for recording in known.to_pylist()]
-    position = pc.index_in(kept["recording_id"], known)
-    recorder = pc.take(pa.array(names, pa.string()), position)
-    columns = [recorder, *(kept[name] for name in ("stream", "table", "source"))]
-    codes, keys = _group(columns)
-    log_ns = kept["log_time_ns"].to_numpy().astype(np.int64)
-    stamp = kept["sensor_time_ns"]
-    stamp_ns = pc.fill_null(stamp, 0).to_numpy().astype(np.int64)
-    has_stamp = stamp.is_valid().to_numpy()
+    codes, keys = _group(
+        [
+            (recording, [recorders.get(name, "") for name in names]),
+            *((each, each.dictionary.to_pylist()) for each in _words(observations)),
+        ]
+    )
+    codes = codes[row_of]
+    log_ns = observations["log_time_ns"].to_numpy()[row_of]
+    stamp = observations["sensor_time_ns"]
+    stamp_ns = pc.fill_null(stamp, 0).to_numpy()[row_of]
+    has_stamp = stamp.is_valid().to_numpy()[row_of]
     order = np.argsort(codes, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        recorder_name, stream, table, source = keys[codes[rows[0]]]
         part = _Part(
-            key=(recorder_name, stream, table, source),
+            key=keys[codes[rows[0]]],
             rows=row_of[rows],
             log_ns=log_ns[rows],
             stamp_ns=stamp_ns[rows],
@@ -286,6 +313,10 @@ def _parts_of(
             on_log, known = on_recorder(part.stamp_ns, part.log_ns, pieces)
             part = attrs.evolve(part, stamp_ns=on_log, has_stamp=part.has_stamp & known)
         yield part
+
+
+def _words(observations: pa.Table) -> list[pa.DictionaryArray]:
+    return [encoded(observations[name]) for name in ("stream", "table", "source")]
 
 
 def best_channel(
@@ -321,20 +352,39 @@ def _sensed_ns(part: _Part, *, rules: SyncRules) -> Int64Array:
     return np.where(near, part.stamp_ns, part.log_ns - latency)
 
 
-def _group(columns: list[pa.ChunkedArray]) -> tuple[Int64Array, list[tuple[str, ...]]]:
-    """(N,) group of each row over string columns, and each group's values."""
-    codes = np.zeros(len(columns[0]), dtype=np.int64)
-    dictionaries = []
-    for column in columns:
-        encoded = pc.fill_null(pa.chunked_array(column), "").combine_chunks().dictionary_encode()
-        dictionaries.append(encoded.dictionary.to_pylist())
-        codes = codes * len(dictionaries[-1]) + encoded.indices.to_numpy()
-    unique, inverse = np.unique(codes, return_inverse=True)
+def _held_ns(part: _Part, known: ChannelFacts, rules: SyncRules) -> Int64Array:
+    """The same of a part of a channel, as the facts of the whole have it."""
+    if not known.is_stamped:
+        return part.log_ns
+    near = part.is_near(rules)
+    if near.all():
+        return part.stamp_ns
+    return np.where(near, part.stamp_ns, part.log_ns - known.latency_ns)
+
+
+def _group(
+    columns: Sequence[tuple[pa.DictionaryArray, Sequence[str]]],
+) -> tuple[npt.NDArray[np.integer[Any]], list[ChannelKey]]:
+    """(N,) group of each row over columns of text, and each group's values, in their order.
+
+    Args:
+        columns: Codes of each column, and the word that each code stands for here.
+    """
+    codes = np.zeros(len(columns[0][0]), dtype=np.int64)
+    for column, words in columns:
+        codes = codes * len(words) + column.indices.to_numpy()
+    found = pa.array(codes).dictionary_encode()
     keys = []
-    for code in unique.tolist():
+    for code in found.dictionary.to_pylist():
         key, rest = [], code
-        for dictionary in reversed(dictionaries):
-            rest, at = divmod(rest, len(dictionary))
-            key.append(dictionary[at])
+        for _, words in reversed(columns):
+            rest, at = divmod(rest, len(words))
+            key.append(words[at])
         keys.append(tuple(reversed(key)))
-    return inverse.astype(np.int64), keys
+    # Recordings of one recorder are one group. Small numbers: NumPy sorts them by their digits.
+    ordered = sorted(set(keys))
+    place = {key: at for at, key in enumerate(ordered)}
+    of_code = np.array(
+        [place[key] for key in keys], np.uint16 if len(ordered) < 1 << 16 else np.int64
+    )
+    return of_code[found.indices.to_numpy()], ordered

@@ -7,7 +7,7 @@ import math
 import attrs
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
@@ -141,4 +141,4 @@ def correlation_factor(residual: FloatArray) -> float:
 
 def student_factor(degrees: float) -> float:
     """By how much a standard error of so many degrees of freedom is widened to serve as normal."""
-    return float(stats.t.ppf(0.975, degrees)) / _NORMAL_95
+    return float(special.stdtrit(degrees, 0.975)) / _NORMAL_95

@@ -13,25 +13,19 @@ from udfs.sync.channels import ChannelSamples, estimate_sensor_clocks, split_cha
 from udfs.sync.evidence import DriveEvidence
 from udfs.sync.frame_keys import bus_frames_by_recorder
 from udfs.sync.observations import CAMERA
+from udfs.sync.recorder_clocks import RECORDINGS, UTC, recorders_of
 from udfs.sync.rules import SyncRules
 from udfs.sync.segments import disjoint
 from udfs.sync.sensor_clocks import sensor_rows
 from udfs.sync.ties import Piece, Tie, fused
 
 CLOCKS = TABLES["silver.clocks"].schema
-RECORDINGS = ("drive_id", "recording_id", "recorder", "start_ns", "end_ns", "ingest_date")
-UTC = "utc"
 _ALGORITHM = 4
 
 
 def clock_version(recording_ids: Sequence[str], *, rules: SyncRules) -> str:
     """Identity of what the clocks of a drive are made of: recordings, rules and algorithm."""
     return content_hash([sorted(recording_ids), rules.version, _ALGORITHM])[:16]
-
-
-def recorders_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Recorder by recording_id; a recording without a recorder is one of its own."""
-    return {row["recording_id"]: row["recorder"] or row["recording_id"] for row in rows}
 
 
 def estimate_drive_clocks(

@@ -18,24 +18,32 @@ from udfs.sync.channels import (
     ChannelSamples,
     Facts,
     best_channel,
-    facts_of,
     split_channels,
+    whole_channels,
 )
-from udfs.sync.drive_clocks import UTC, recorders_of
 from udfs.sync.mapping import NO_PIECE
 from udfs.sync.observations import CAMERA, GNSS, LIDAR, OBSERVATIONS, POSE, observations_of
-from udfs.sync.recorder_clocks import RecorderClock, clocks_of
+from udfs.sync.recorder_clocks import UTC, RecorderClock, clocks_of, recorders_of
 from udfs.sync.rules import AlignRule, SyncRules
-from udfs.sync.segments import BoolArray
+from udfs.sync.segments import BoolArray, FloatArray
 from udfs.sync.sensor_clocks import sensors_of
 from udfs.sync.spans import Span
-from udfs.sync.states import JUMP, OK
+from udfs.sync.states import CODES, JUMP, OK, state_column
 
 FRAMES = TABLES["silver.frames"].schema
 REFERENCE = "reference"
 _ALGORITHM = 4
 _QUANTITIES = ("speed_m_s", "yaw_rate_rad_s", "acceleration_m_s2", "steering_angle_rad")
 _POINTER = ("unit_offset", "data_offset", "data_length")
+_SLOTS = ("value_0", "value_1", "value_2")
+_OF_IMAGES = ("recording_id", "source", "frame_id", "log_time_ns", *_POINTER)
+_OF_SWEEPS: Mapping[str, str] = {
+    "lidar_recording_id": "recording_id",
+    "lidar_frame_id": "frame_id",
+    **{f"lidar_{name}": name for name in _POINTER},
+    "lidar_point_step_bytes": "point_step_bytes",
+    "lidar_fields": "fields",
+}
 CLOCK_COLUMNS = (
     "recording_id",
     "valid_from_ns",
@@ -145,17 +153,21 @@ def frames_of_drive(
     observations = observations.combine_chunks()
     sensors = sensors_of(rows, recorders=recorders)
     if facts is None:
-        facts = facts_of(observations, recorders=recorders, rules=rules, sensors=sensors)
-    channels = split_channels(
-        observations, recorders=recorders, rules=rules, facts=facts, sensors=sensors
-    )
+        channels = whole_channels(observations, recorders=recorders, rules=rules, sensors=sensors)
+    else:
+        channels = split_channels(
+            observations, recorders=recorders, rules=rules, facts=facts, sensors=sensors
+        )
     version = sync_version(rows, rules=rules)
     dates = {row["recording_id"]: row["ingest_date"] for row in rows}
+    values = {name: observations[name].to_numpy() for name in _SLOTS}
     parts = []
     for camera in channels:
         if camera.stream != CAMERA or not len(camera.rows):
             continue
-        columns = _frames_of_camera(camera, channels, observations, clocks=known, rules=rules)
+        columns = _frames_of_camera(
+            camera, channels, observations, values=values, clocks=known, rules=rules
+        )
         recordings = columns["camera_recording_id"].to_pylist()
         count = len(recordings)
         columns |= {
@@ -201,6 +213,7 @@ def _frames_of_camera(
     channels: Sequence[ChannelSamples],
     observations: pa.Table,
     *,
+    values: Mapping[str, FloatArray],
     clocks: Mapping[str, RecorderClock],
     rules: SyncRules,
 ) -> dict[str, pa.Array]:
@@ -209,7 +222,7 @@ def _frames_of_camera(
     placed = clock.place(camera.t_ns)
     order = np.argsort(placed.t_ns, kind="stable")
     t_ns = placed.t_ns[order]
-    images = observations.take(pa.array(camera.rows[order]))
+    images = observations.select(_OF_IMAGES).take(pa.array(camera.rows[order]))
     count = len(t_ns)
     is_placed = placed.piece[order] != NO_PIECE
     error_ns = np.where(is_placed, placed.error_ns[order], clock.largest_jump_ns)
@@ -217,9 +230,9 @@ def _frames_of_camera(
     columns: dict[str, pa.Array] = {
         "clock": pa.repeat(UTC if clock.root == UTC else REFERENCE, count),
         "t_ns": pa.array(t_ns),
-        "camera_recording_id": images["recording_id"],
-        "camera_topic": images["source"],
-        "camera_frame_id": images["frame_id"],
+        "camera_recording_id": images["recording_id"].cast(pa.string()),
+        "camera_topic": images["source"].cast(pa.string()),
+        "camera_frame_id": images["frame_id"].cast(pa.string()),
         "camera_log_time_ns": images["log_time_ns"],
         **{f"camera_{name}": images[name] for name in _POINTER},
     }
@@ -234,7 +247,7 @@ def _frames_of_camera(
         elif of_chosen is None or of_chosen.root != clock.root:
             aligned = without_clock(count, names=_VALUES.get(stream, ()))
         else:
-            chosen, samples = _samples(chosen, observations, stream=stream, clock=of_chosen)
+            chosen, samples = _samples(chosen, values, stream=stream, clock=of_chosen)
             aligned = _unplaced(
                 align(t_ns, samples, rule=_rule(stream, rules), reach_ns=rules.reach_ns), ~is_placed
             )
@@ -244,7 +257,7 @@ def _frames_of_camera(
         columns |= _value_columns(stream, aligned)
         if stream == LIDAR:
             columns |= _lidar_columns(chosen, aligned, observations)
-    is_ok = np.array([each.state == OK for each in streams])
+    is_ok = np.array([each.codes == CODES[OK] for each in streams])
     errors = np.array([np.abs(each.sync_error_ns) for each in streams])
     return columns | {
         "sync_error_ns": pa.array(np.max(np.where(is_ok, errors, 0), axis=0)),
@@ -292,19 +305,22 @@ def _empty(stream: str) -> Stream:
 
 
 def _samples(
-    channel: ChannelSamples, observations: pa.Table, *, stream: str, clock: RecorderClock
+    channel: ChannelSamples,
+    values: Mapping[str, FloatArray],
+    *,
+    stream: str,
+    clock: RecorderClock,
 ) -> tuple[ChannelSamples, Stream]:
     """A channel on the clock of the frames, without what was stamped where its clock jumped."""
     placed = clock.place(channel.t_ns)
     known = np.flatnonzero(placed.piece != NO_PIECE)
     order = known[np.argsort(placed.t_ns[known], kind="stable")]
     kept = attrs.evolve(channel, t_ns=channel.t_ns[order], rows=channel.rows[order])
-    rows = pa.array(kept.rows)
-    values = {
-        name: observations[f"value_{i}"].take(rows).to_numpy().astype(np.float64)
-        for i, name in enumerate(_VALUES.get(stream, ()))
+    mine = {
+        name: values[slot][kept.rows]
+        for slot, name in zip(_SLOTS, _VALUES.get(stream, ()), strict=False)
     }
-    return kept, Stream(placed.t_ns[order], values, placed.piece[order])
+    return kept, Stream(placed.t_ns[order], mine, placed.piece[order])
 
 
 def _unplaced(aligned: Aligned, unknown: BoolArray) -> Aligned:
@@ -315,7 +331,7 @@ def _unplaced(aligned: Aligned, unknown: BoolArray) -> Aligned:
         index=np.where(unknown, -1, aligned.index),
         t_ns=np.where(unknown, 0, aligned.t_ns),
         sync_error_ns=np.where(unknown, 0, aligned.sync_error_ns),
-        state=np.where(unknown, JUMP, aligned.state),
+        codes=np.where(unknown, CODES[JUMP], aligned.codes).astype(np.uint8),
         values={name: np.where(unknown, np.nan, value) for name, value in aligned.values.items()},
     )
 
@@ -332,7 +348,7 @@ def _value_columns(stream: str, aligned: Aligned) -> dict[str, pa.Array]:
         },
         f"{stem}_t_ns": pa.array(aligned.t_ns, mask=none),
         f"{stem}_sync_error_ns": pa.array(aligned.sync_error_ns, mask=none),
-        f"{stem}_state": pa.array(aligned.state.tolist(), pa.string()),
+        f"{stem}_state": state_column(aligned.codes).cast(pa.string()),
     }
 
 
@@ -340,15 +356,11 @@ def _lidar_columns(
     channel: ChannelSamples | None, aligned: Aligned, observations: pa.Table
 ) -> dict[str, pa.Array]:
     """Pointers to the sweeps; null where the state is not ok, so that none is used twice."""
-    names = {
-        "lidar_recording_id": "recording_id",
-        "lidar_frame_id": "frame_id",
-        **{f"lidar_{name}": name for name in _POINTER},
-        "lidar_point_step_bytes": "point_step_bytes",
-        "lidar_fields": "fields",
-    }
     rows = np.zeros(len(aligned.index), dtype=np.int64)
     if channel is not None and len(channel.rows):
         rows = channel.rows[np.maximum(aligned.index, 0)]
-    taken = observations.take(pa.array(rows, mask=aligned.state != OK))
-    return {column: taken[name] for column, name in names.items()}
+    sweeps = pa.array(rows, mask=aligned.codes != CODES[OK])
+    taken = observations.select(list(_OF_SWEEPS.values())).take(sweeps)
+    return {
+        column: taken[name].cast(FRAMES.field(column).type) for column, name in _OF_SWEEPS.items()
+    }

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from contracts.errors import ClockError
 from udfs.sync.segments import Segment
@@ -175,9 +175,9 @@ def disagreement(left: Segment, right: Segment, *, at_ns: int) -> tuple[int, flo
         ]
     gap = np.array([offset, right.drift_ppb - left.drift_ppb], dtype=np.float64)
     square = float(gap @ np.linalg.solve(covariance, gap))
-    chance = float(stats.chi2.sf(square, 2))
+    chance = float(special.chdtrc(2, square))
     # Beyond what a float holds as a chance, two numbers differ about as one does.
-    return offset, float(stats.norm.isf(chance / 2.0)) if chance > 1e-300 else math.sqrt(square)
+    return offset, -float(special.ndtri(chance / 2.0)) if chance > 1e-300 else math.sqrt(square)
 
 
 def weighed(segments: Sequence[Segment]) -> Segment:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from udfs.sync.channels import Facts, added
-from udfs.sync.drive_clocks import recorders_of
 from udfs.sync.frames import Choice, chosen_channels
-from udfs.sync.recorder_clocks import RecorderClock, clocks_of
+from udfs.sync.recorder_clocks import RecorderClock, clocks_of, recorders_of
 from udfs.sync.rules import SyncRules
 from udfs.sync.sensor_clocks import sensors_of
 from udfs.sync.slices import instants_of

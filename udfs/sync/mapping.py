@@ -43,6 +43,10 @@ def place(readings_ns: Int64Array, pieces: Sequence[Segment], *, slack_ns: int) 
         The readings on the reference, each by the piece that it is in, else by the nearest one.
     """
     readings_ns = np.asarray(readings_ns, np.int64)
+    if len(pieces) == 1:
+        t_ns = readings_ns - pieces[0].offset_at(readings_ns)
+        first = np.zeros(len(readings_ns), np.int64)
+        return Placed(t_ns, pieces[0].error_at(readings_ns), first)
     ordered = sorted(range(len(pieces)), key=lambda i: pieces[i].start_ns)
     starts = np.array([pieces[i].start_ns for i in ordered], np.int64)
     ends = np.array([pieces[i].end_ns for i in ordered], np.int64)
@@ -53,7 +57,6 @@ def place(readings_ns: Int64Array, pieces: Sequence[Segment], *, slack_ns: int) 
     is_above = starts[above] - readings_ns < readings_ns - ends[below]
     nearest = np.where(is_above & (readings_ns > ends[below]), above, below)
     inside = (readings_ns >= starts[nearest]) & (readings_ns <= ends[nearest])
-    inside |= len(pieces) == 1
     t_ns, error_ns = readings_ns.copy(), np.zeros(len(readings_ns))
     piece = np.full(len(readings_ns), NO_PIECE, np.int64)
     for k, i in enumerate(ordered):

@@ -18,15 +18,16 @@ FloatArray = npt.NDArray[np.float64]
 CAMERA, LIDAR, GNSS, POSE, GNSS_TIME = "camera", "lidar", "gnss", "pose", "gnss_time"
 
 _FIELDS = TABLES["silver.point_clouds"].schema.field("fields").type
+_WORD = pa.dictionary(pa.int32(), pa.string())
 OBSERVATIONS = pa.schema(
     [
-        ("recording_id", pa.string()),
-        ("stream", pa.string()),  # camera, lidar, gnss, pose, gnss_time or a quantity
-        ("table", pa.string()),
-        ("source", pa.string()),  # topic, for signals with the signal's source and name
+        ("recording_id", _WORD),
+        ("stream", _WORD),  # camera, lidar, gnss, pose, gnss_time or a quantity
+        ("table", _WORD),
+        ("source", _WORD),  # topic, for signals with the signal's source and name
         ("log_time_ns", pa.int64()),
         ("sensor_time_ns", pa.int64()),
-        ("frame_id", pa.string()),
+        ("frame_id", _WORD),
         ("reference_time_ns", pa.int64()),  # UTC as GNSS tells it, at sensor_time_ns
         ("value_0", pa.float64()),
         ("value_1", pa.float64()),
@@ -84,6 +85,7 @@ def observations_from(rows: pa.Table, *, table: str, rules: SyncRules) -> pa.Tab
         Observations; a row may give several (an odometry is a pose, a speed and a yaw rate) or none
         (a signal that is no quantity, a fix without a position, a value that is null or NaN).
     """
+    rows = rows.unify_dictionaries()
     parts: list[pa.Table] = []
     if table == rules.camera_table:
         parts.append(_observations(rows, stream=CAMERA, table=table, take=_POINTER))
@@ -159,21 +161,41 @@ def _from_signals(rows: pa.Table, *, rules: SyncRules) -> list[pa.Table]:
     for name in signal_names(rows, rules=rules):
         quantity = by_key[signal_key(name)]
         named = rows.filter(pc.equal(rows["signal"], name))
-        for unit in pc.unique(named["unit"]).to_pylist():
+        units = pc.unique(named["unit"]).to_pylist()
+        for unit in units:
             factor = si_factor(unit, si_unit=quantity.si_unit)
             if factor is None:
                 continue
-            part = named.filter(pc.equal(named["unit"], unit))
-            source = pc.binary_join_element_wise(
-                part["topic"], pc.fill_null(part["source"], ""), part["signal"], "/"
-            )
-            values = [pc.multiply(part["value"], factor)]
+            part = named if len(units) == 1 else named.filter(pc.equal(named["unit"], unit))
             parts.append(
                 _observations(
-                    part, stream=quantity.name, table="signals", values=values, source=source
+                    part,
+                    stream=quantity.name,
+                    table="signals",
+                    values=[pc.multiply(part["value"], factor)],
+                    source=_source_of(part, name),
                 )
             )
     return parts
+
+
+def _source_of(rows: pa.Table, signal: str) -> pa.DictionaryArray:
+    """Topic, source and name of a signal, put together once for each that there is."""
+    topic, source = (encoded(rows[name]) for name in ("topic", "source"))
+    codes = topic.indices.to_numpy().astype(np.int64) * len(source.dictionary)
+    both = pa.array(codes + source.indices.to_numpy()).dictionary_encode()
+    topics, sources = (each.dictionary.to_pylist() for each in (topic, source))
+    pairs = (divmod(code, len(sources)) for code in both.dictionary.to_pylist())
+    names = [f"{topics[first]}/{sources[second]}/{signal}" for first, second in pairs]
+    return pa.DictionaryArray.from_arrays(both.indices, pa.array(names, pa.string()))
+
+
+def encoded(column: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
+    """A column of text as one array of codes and their words; what is null is empty."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pc.fill_null(whole, "") if whole.null_count else whole
 
 
 def _observations(
@@ -183,14 +205,14 @@ def _observations(
     table: str,
     values: list[pa.ChunkedArray] | None = None,
     take: tuple[str, ...] = (),
-    source: pa.ChunkedArray | None = None,
+    source: pa.DictionaryArray | None = None,
 ) -> pa.Table:
     """Lay columns into the schema; rows with a null or non-finite value are no observation."""
     count = len(rows)
     columns: dict[str, object] = {
         "recording_id": rows["recording_id"],
-        "stream": pa.repeat(stream, count),
-        "table": pa.repeat(table, count),
+        "stream": _repeated(stream, count),
+        "table": _repeated(table, count),
         "source": rows["topic"] if source is None else source,
         "log_time_ns": rows["log_time_ns"],
         "sensor_time_ns": rows["sensor_time_ns"],
@@ -200,10 +222,18 @@ def _observations(
     }
     arrays = [columns.get(field.name, pa.nulls(count, field.type)) for field in OBSERVATIONS]
     laid = pa.table(arrays, names=OBSERVATIONS.names).cast(OBSERVATIONS)
-    keep = pa.chunked_array([pa.repeat(True, count)])
-    for i in range(len(values or ())):
-        keep = pc.and_(keep, pc.fill_null(pc.is_finite(laid[f"value_{i}"]), False))
-    return laid.filter(keep) if values else laid
+    if not values or not count:
+        return laid
+    told = np.ones(count, np.bool_)
+    for i in range(len(values)):
+        # what is null is NaN to NumPy
+        told &= np.isfinite(laid[f"value_{i}"].to_numpy())
+    return laid if told.all() else laid.filter(pa.array(told))
+
+
+def _repeated(word: str, count: int) -> pa.DictionaryArray:
+    codes = pa.array(np.zeros(count, np.int32))
+    return pa.DictionaryArray.from_arrays(codes, pa.array([word], pa.string()))
 
 
 def _yaw(rows: pa.Table) -> pa.Array:

@@ -9,14 +9,21 @@ import attrs
 import numpy as np
 
 from contracts.recording import Int64Array
-from udfs.sync.drive_clocks import UTC, recorders_of
 from udfs.sync.fusion import TRUST
 from udfs.sync.mapping import Placed, place
 from udfs.sync.rules import SyncRules
 from udfs.sync.segments import FloatArray, Segment, segment_of
 
+RECORDINGS = ("drive_id", "recording_id", "recorder", "start_ns", "end_ns", "ingest_date")
+"""Columns of `bronze.recordings` that clocks are made of."""
+UTC = "utc"
 _OF_RECORDERS = TRUST.keys() - {"gnss_time"}
 """Methods that tie a clock to that of another recorder."""
+
+
+def recorders_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Recorder by recording_id; a recording without a recorder is one of its own."""
+    return {row["recording_id"]: row["recorder"] or row["recording_id"] for row in rows}
 
 
 @attrs.frozen

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Literal
 
 import attrs
@@ -236,7 +237,7 @@ class SyncRules:
     max_drift_ppm: float = 50.0
     max_latency_ns: int = 2_000_000_000
 
-    @property
+    @cached_property
     def version(self) -> str:
         """First 16 hex digits of the hash of the rules."""
         return content_hash(attrs.asdict(self, value_serializer=_plain))[:16]

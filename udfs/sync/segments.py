@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from contracts.errors import ClockError
 from contracts.recording import Int64Array
@@ -402,7 +402,7 @@ def _drifts(lines: Sequence[_Samples], *, prior_ppb: float) -> list[_Drift]:
     variance = max(squares / free, _LEAST_NOISE_NS**2)
     variance *= _inflation(lines, residuals, variance=variance)
     known = spread / variance
-    wider = float(stats.t.ppf(_TWO_SIDED, free) / stats.norm.ppf(_TWO_SIDED))
+    wider = float(special.stdtrit(free, _TWO_SIDED) / special.ndtri(_TWO_SIDED))
     drift = _Drift(
         ppb=plain * known / (known + prior_ppb**-2.0),
         error_ppb=float((known / wider**2 + prior_ppb**-2.0) ** -0.5),
@@ -438,4 +438,4 @@ def _share_drift(lines: Sequence[_Samples]) -> bool:
     ppb = np.array([drift.ppb for drift in drifts])
     mean = float(weight @ ppb) / float(weight.sum())
     excess = float(weight @ (ppb - mean) ** 2)
-    return bool(excess <= stats.chi2.ppf(1.0 - _SHARED_DRIFT_P, max(len(lines) - 1, 1)))
+    return bool(excess <= special.chdtri(max(len(lines) - 1, 1), _SHARED_DRIFT_P))

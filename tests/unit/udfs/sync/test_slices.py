@@ -10,11 +10,10 @@ import pytest
 from contracts.tables import TABLES
 from udfs.sync.align import Stream, align
 from udfs.sync.channels import added, estimate_sensor_clocks, facts_of
-from udfs.sync.drive_clocks import recorders_of
 from udfs.sync.frames import frames_of_drive
 from udfs.sync.late import touched_spans
 from udfs.sync.observations import OBSERVATIONS
-from udfs.sync.recorder_clocks import clocks_of
+from udfs.sync.recorder_clocks import clocks_of, recorders_of
 from udfs.sync.rules import AlignRule, SyncRules
 from udfs.sync.sensor_clocks import sensor_rows, sensors_of
 from udfs.sync.slices import BUCKET_NS, cut, image_spans, readings_within
@@ -192,7 +191,9 @@ def test_late_data_touches_its_own_time_alone(drive):
     """The frames outside of the spans it touches are those that the whole would give now."""
     observations, rows = drive
     late = samples("pose", "c", np.arange(90, 100, 0.05), table="odometry")
-    late = late.set_column(3, OBSERVATIONS.field(3), pa.array(["/pose/a"] * len(late)))
+    late = late.set_column(
+        3, OBSERVATIONS.field(3), pa.array(["/pose/a"] * len(late), OBSERVATIONS.field(3).type)
+    )
     now = [*rows, clock("c", "one", drift_ppb=20_000.0, offset_ns=7 * MS)]
     everything = pa.concat_tables([observations, late])
     facts, log_spans = parts_of(everything, now, "a", "b", "c")
