@@ -10,6 +10,9 @@ from collections.abc import Mapping
 
 import attrs
 
+NORMAL_95 = 1.96
+"""Standard errors to either side that hold 95 % of a normal law."""
+
 _SYNC_STATES = ("ok", "gap", "stale", "missing", "no_clock", "jump")
 
 VALUE_SETS: Mapping[str, tuple[str, ...]] = {

@@ -108,6 +108,7 @@ _FIELDS = pa.list_(
     )
 )
 
+_RESIDUALS = pa.list_(pa.field("element", pa.struct([("clock_ns", _I64), ("residual_ns", _I64)])))
 _SENSORS = pa.list_(
     pa.field(
         "element",
@@ -503,6 +504,10 @@ _REST: dict[str, tuple[str, dict[str, tuple[pa.DataType, str]], tuple[str, ...],
             "sensors": (
                 _SENSORS,
                 "Clocks that its sensors have of their own, less what the quickest message takes",
+            ),
+            "residuals": (
+                _RESIDUALS,
+                "At most 64 of the ties it was fitted to: recorder's clock, how far off the line",
             ),
             "clock_version": (_STR, "Hash of the recordings and rules it was estimated from"),
         },

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from contracts.limits import NORMAL_95
 from drivelake.environment import load_settings
 from drivelake.output import out, print_json, print_line, print_table
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from drivelake.clock_report import CameraReport, ClockReport
 
 _ALL, _SOME, _NONE, _NO_FRAME = "█", "▄", "·", " "
-_IN_95 = 1.96
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 
@@ -58,8 +58,12 @@ def clocks(
     for row in report.segments:
         if row["alert"]:
             print_line(out, f"{recorder_of(row)}: {row['alert']}", style="red")
+    if report.sensors:
+        print_table(_sensors(report))
     if report.courses:
         print_table(_courses(report))
+    if any(course.ties for course in report.courses):
+        print_table(_residuals(report))
     for camera in report.cameras:
         print_table(_streams(camera))
     if report.cameras:
@@ -101,7 +105,7 @@ def _segments(report: ClockReport) -> Table:
             f"{row['offset_ns'] / 1e6:,.3f}" if is_known else "unknown",
             _half_width(row["uncertainty_ns"]),
             f"{row['drift_ppb'] / 1e3:.2f}" if is_known else "",
-            f"{_IN_95 * drift_error / 1e3:.2f}" if drift_error is not None else "",
+            f"{NORMAL_95 * drift_error / 1e3:.2f}" if drift_error is not None else "",
             "" if row["jump_ns"] is None else f"{row['jump_ns'] / 1e6:,.3f}",
             Text(row["reference"]),
             Text(row["method"]),
@@ -127,6 +131,46 @@ def _courses(report: ClockReport) -> Table:
     return table
 
 
+def _residuals(report: ClockReport) -> Table:
+    table = Table(
+        "recorder", "ties", "median, ms", "largest, ms",
+        f"how far off, 0 s to {report.seconds:.1f} s", "lowest, ms", "highest, ms",
+        title="How far ties were off the line",
+    )  # fmt: skip
+    for course in report.courses:
+        if course.usual_residual_ms is None or course.largest_residual_ms is None:
+            continue
+        known = [value for value in course.residual_ms if value is not None]
+        table.add_row(
+            Text(course.recorder),
+            str(course.ties),
+            f"{course.usual_residual_ms:.3f}",
+            f"{course.largest_residual_ms:.3f}",
+            Text(_bars(course.residual_ms), no_wrap=True),
+            *(f"{pick(known, default=0.0):+.3f}" for pick in (min, max)),
+        )
+    return table
+
+
+def _sensors(report: ClockReport) -> Table:
+    table = Table(
+        "recorder", "sensor", "for, s", "offset, s", "± 95 %, ms", "drift, ppm", "± 95 %",
+        "messages", title="Clocks that sensors have of their own, against the recorder's",
+    )  # fmt: skip
+    for row in report.sensors:
+        table.add_row(
+            Text(row["recorder"]),
+            Text(row["topic"]),
+            f"{(row['valid_to_ns'] - row['valid_from_ns']) / 1e9:.2f}",
+            f"{row['offset_ns'] / 1e9:,.6f}",
+            _half_width(row["uncertainty_ns"]),
+            f"{row['drift_ppb'] / 1e3:.2f}",
+            f"{NORMAL_95 * row['drift_uncertainty_ppb'] / 1e3:.2f}",
+            f"{row['samples']:,}",
+        )
+    return table
+
+
 def _bars(values: Sequence[float | None]) -> str:
     """A bar a value, from the least to the most of them; a blank for none."""
     known = [value for value in values if value is not None]
@@ -145,7 +189,7 @@ def _streams(camera: CameraReport) -> Table:
     table = Table(
         "stream", "frames ok", "median, ms", "99 %, ms", f"0 s to {seconds:.1f} s", "else",
         title=f"Frames of {camera.topic}: {camera.complete:,} of {camera.frames:,} complete, clock"
-        f" {camera.clock} ± {_IN_95 * camera.uncertainty_ms:.3f} ms",
+        f" {camera.clock} ± {NORMAL_95 * camera.uncertainty_ms:.3f} ms",
     )  # fmt: skip
     for stream in camera.streams:
         lost = {state: n for state, n in stream.frames.items() if state != "ok"}
@@ -167,4 +211,4 @@ def _cell(share: float | None) -> str:
 
 
 def _half_width(uncertainty_ns: int | None) -> str:
-    return "unknown" if uncertainty_ns is None else f"{_IN_95 * uncertainty_ns / 1e6:.3f}"
+    return "unknown" if uncertainty_ns is None else f"{NORMAL_95 * uncertainty_ns / 1e6:.3f}"

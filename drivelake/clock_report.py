@@ -24,8 +24,9 @@ _COURSE_CELLS = 30
 _SEGMENT_COLUMNS = (
     "drive_id", "recording_id", "recorder", "reference", "valid_from_ns", "valid_to_ns",
     "anchor_ns", "offset_ns", "uncertainty_ns", "drift_ppb", "drift_uncertainty_ppb", "method",
-    "evidence", "samples", "correlation", "alert",
+    "evidence", "samples", "correlation", "alert", "sensors", "residuals",
 )  # fmt: skip
+_OF_A_ROW = frozenset({"sensors", "residuals"})
 
 
 @attrs.frozen
@@ -78,11 +79,18 @@ class CourseReport:
         recorder: Name, or the first characters of the recording's hash.
         offset_ms: How far it has gone from its first offset.
         half_width_ms: Half of the 95 % interval of the offset.
+        residual_ms: Median of how far ties were off the line.
+        ties: How many of them are known.
+        usual_residual_ms, largest_residual_ms: Median and maximum of their absolute values.
     """
 
     recorder: str
     offset_ms: Sequence[float | None]
     half_width_ms: Sequence[float | None]
+    residual_ms: Sequence[float | None]
+    ties: int
+    usual_residual_ms: float | None
+    largest_residual_ms: float | None
 
 
 @attrs.frozen
@@ -95,6 +103,8 @@ class ClockReport:
             clock jumped between the segment before and this one; None for a first one.
         seconds: Of the drive, in which a clock is known.
         courses: Of the clocks that are known, by recorder.
+        sensors: Clocks that sensors have of their own, by recorder, topic and time: as in
+            `silver.clocks.sensors`, with the `recorder` that they are placed on.
         cameras: What was synchronised with them; empty before it is.
     """
 
@@ -102,6 +112,7 @@ class ClockReport:
     segments: Sequence[Mapping[str, Any]]
     seconds: float
     courses: Sequence[CourseReport]
+    sensors: Sequence[Mapping[str, Any]]
     cameras: Sequence[CameraReport]
 
 
@@ -149,19 +160,48 @@ def report_clocks(settings: Settings, drive_id: str) -> ClockReport:
     courses = courses_of(segments, points=_COURSE_CELLS)
     return ClockReport(
         drive_id=drive_id,
-        segments=_with_jumps(segments),
+        segments=[
+            {name: value for name, value in row.items() if name not in _OF_A_ROW}
+            for row in _with_jumps(segments)
+        ],
         seconds=float(courses[0].seconds[-1]) if courses else 0.0,
         courses=[_course(one) for one in courses],
+        sensors=_sensors(segments),
         cameras=cameras,
     )
 
 
 def _course(course: Course) -> CourseReport:
-    offset, width = (
+    edges = np.linspace(0.0, course.seconds[-1], _COURSE_CELLS + 1)
+    cell = np.clip(np.searchsorted(edges, course.tie_seconds, side="right") - 1, 0, None)
+    of_cell = [course.residual_ms[cell == number] for number in range(_COURSE_CELLS)]
+    residual = np.array([np.median(mine) if len(mine) else np.nan for mine in of_cell])
+    away = np.abs(course.residual_ms)
+    offset, width, middle = (
         [None if np.isnan(value) else float(value) for value in values]
-        for values in (course.offset_ms, course.half_width_ms)
+        for values in (course.offset_ms, course.half_width_ms, residual)
     )
-    return CourseReport(course.recorder, offset, width)
+    return CourseReport(
+        course.recorder,
+        offset,
+        width,
+        middle,
+        ties=len(away),
+        usual_residual_ms=float(np.median(away)) if len(away) else None,
+        largest_residual_ms=float(away.max()) if len(away) else None,
+    )
+
+
+def _sensors(segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Clocks of sensors, each once: rows of one recorder repeat them."""
+    found = {
+        (recorder_of(row), *each.values()): {"recorder": recorder_of(row), **each}
+        for row in segments
+        for each in row["sensors"] or ()
+    }
+    return sorted(
+        found.values(), key=lambda row: (row["recorder"], row["topic"], row["valid_from_ns"])
+    )
 
 
 def _read(

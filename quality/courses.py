@@ -9,8 +9,9 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from contracts.limits import NORMAL_95
+
 FloatArray = npt.NDArray[np.float64]
-IN_95 = 1.96
 
 
 @attrs.frozen(eq=False)
@@ -23,12 +24,16 @@ class Course:
         offset_ms: (N,) float64, how far the clock has gone from its offset at its first instant;
             NaN where it is not known.
         half_width_ms: (N,) float64, half of the 95 % interval of the offset; NaN likewise.
+        tie_seconds: (K,) float64, ascending: when it was compared, of what is kept of that.
+        residual_ms: (K,) float64, how far the clock was off its line there.
     """
 
     recorder: str
     seconds: FloatArray
     offset_ms: FloatArray
     half_width_ms: FloatArray
+    tie_seconds: FloatArray
+    residual_ms: FloatArray
 
 
 def recorder_of(row: Mapping[str, Any]) -> str:
@@ -66,15 +71,21 @@ def _course(
 ) -> Course:
     offset, width = np.full(len(elapsed_ns), np.nan), np.full(len(elapsed_ns), np.nan)
     start = _offset_at(rows[0], rows[0]["valid_from_ns"])
+    ties = []
     for row in rows:
+        ties += [
+            (each["clock_ns"] - _offset_at(row, each["clock_ns"]) - first_ns, each["residual_ns"])
+            for each in row.get("residuals") or ()
+        ]
         begin_ns, end_ns = _span(row)
         known = (elapsed_ns >= begin_ns - first_ns) & (elapsed_ns <= end_ns - first_ns)
         since_anchor = elapsed_ns[known] + (first_ns + row["offset_ns"] - _anchor_of(row))
         drifted = 1e-9 * (row["drift_ppb"] or 0.0) * since_anchor
         offset[known] = (row["offset_ns"] - start + drifted) / 1e6
         drift_error = 1e-9 * (row["drift_uncertainty_ppb"] or 0.0) * since_anchor
-        width[known] = IN_95 * np.hypot(row["uncertainty_ns"], drift_error) / 1e6
-    return Course(name, elapsed_ns / 1e9, offset, width)
+        width[known] = NORMAL_95 * np.hypot(row["uncertainty_ns"], drift_error) / 1e6
+    tie_ns, residual_ns = np.array(sorted(ties), np.float64).reshape(-1, 2).T
+    return Course(name, elapsed_ns / 1e9, offset, width, tie_ns / 1e9, residual_ns / 1e6)
 
 
 def _span(row: Mapping[str, Any]) -> tuple[int, int]:

@@ -87,7 +87,7 @@ def plot_clock_offsets(clocks: pa.Table) -> bytes:
 
 
 def plot_clock_courses(clocks: pa.Table) -> bytes:
-    """PNG: how far the clocks of a drive went, and how surely that is known, over the drive.
+    """PNG: how far the clocks of a drive went, how surely that is known, and what ties were off.
 
     Args:
         clocks: Rows of `silver.clocks`; of many drives, those whose clocks went farthest are drawn.
@@ -102,22 +102,26 @@ def plot_clock_courses(clocks: pa.Table) -> bytes:
     chosen = [drive for drive in chosen if courses[drive]][:_CLOCK_DRIVES]
     figure, first = _figure(height=max(4.0, 1.9 * len(chosen)))
     figure.delaxes(first)
-    grid = figure.subplots(max(len(chosen), 1), 2, squeeze=False, sharex="row")
-    for drive, (left, right) in zip(chosen, grid, strict=False):
+    grid = figure.subplots(max(len(chosen), 1), 3, squeeze=False, sharex="row")
+    for drive, (left, middle, right) in zip(chosen, grid, strict=False):
         for course in courses[drive]:
             (line,) = left.plot(course.seconds, course.offset_ms, label=course.recorder)
             low, high = (course.offset_ms + sign * course.half_width_ms for sign in (-1, 1))
             left.fill_between(course.seconds, low, high, alpha=0.3, linewidth=0)
-            right.plot(course.seconds, course.half_width_ms, color=line.get_color())
+            middle.plot(course.seconds, course.half_width_ms, color=line.get_color())
+            right.plot(
+                course.tie_seconds, course.residual_ms, ".", markersize=2, color=line.get_color()
+            )
         left.set_title(drive[:24], fontsize="small", loc="left")
         left.legend(frameon=False, fontsize="x-small")
-        right.set_ylim(bottom=0)
+        middle.set_ylim(bottom=0)
     for axes in grid.flat:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize="small")
     grid[0, 0].set_ylabel("offset since start, ms", fontsize="small")
-    grid[0, 1].set_title("± 95 %, ms", fontsize="small", loc="left")
+    for axes, title in zip(grid[0, 1:], ("± 95 %, ms", "ties off the line, ms"), strict=True):
+        axes.set_title(title, fontsize="small", loc="left")
     for axes in grid[-1]:
         axes.set_xlabel("s", fontsize="small")
     return _png(figure, grid[0, 1])

@@ -9,6 +9,7 @@ blocks of the residual, so noise that is correlated in time does not make it loo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -20,7 +21,7 @@ from contracts.errors import ClockError
 from contracts.recording import Int64Array
 from udfs.sync.clock_line import correlation_factor, student_factor
 from udfs.sync.fusion import Evidence, fuse
-from udfs.sync.segments import Segment
+from udfs.sync.segments import Segment, Ties, some_ties
 from udfs.sync.signals import (
     FINE_STEP_NS,
     FINE_WIDTH_NS,
@@ -51,6 +52,8 @@ _LOOSE_DRIFT = 1e-3
 _QUANTITY = "quantity"
 _LEAST_BLOCKS = 3
 _SINGULAR = 1e8
+_TOLD_SHARE = 1.0
+"""Of the mean of the blocks, what a block must tell of the shift to be a tie of its own."""
 _DRIFT_SCALES = 3.0
 
 
@@ -67,6 +70,8 @@ class OffsetEstimate:
         drift_ppb: Growth of the offset, ns per s of the other clock.
         drift_uncertainty_ppb: Standard error of it; independent of that of the offset.
         alerts: Quantities that contradict this, for people.
+        ties: Reading of the other clock and offset there, as spans that hold enough motion to tell
+            it have it by themselves.
     """
 
     offset_ns: int
@@ -77,6 +82,7 @@ class OffsetEstimate:
     drift_ppb: float = 0.0
     drift_uncertainty_ppb: float = 1.0
     alerts: tuple[str, ...] = ()
+    ties: Ties = attrs.field(default=(), eq=False, repr=False)
 
     def moved(self, anchor_ns: int) -> OffsetEstimate:
         """The same at another reading; less sure, as the drift is not known exactly."""
@@ -203,6 +209,7 @@ def combine_offsets(estimates: Mapping[str, OffsetEstimate]) -> OffsetEstimate:
         drift_ppb=found.segment.drift_ppb,
         drift_uncertainty_ppb=found.segment.drift_error_ppb,
         alerts=tuple(str(alert) for alert in found.alerts),
+        ties=tuple(tie for each in found.used for tie in estimates[each.source].ties),
     )
 
 
@@ -321,6 +328,7 @@ def _fine_offset(reference: Signal, other: Signal, *, start_ns: int) -> OffsetEs
         offset_ns=-found.offset_ns,
         anchor_ns=found.anchor_ns - found.offset_ns,
         drift_ppb=-found.drift_ppb / (1.0 - 1e-9 * found.drift_ppb),
+        ties=tuple((clock_ns - offset, -offset) for clock_ns, offset in found.ties),
     )
 
 
@@ -373,6 +381,11 @@ def _curve_offset(points: Signal, curve_of: Signal, *, start_ns: int) -> OffsetE
     offset_ns = start_ns + round((shift + drift * best) * y.step_ns)
     anchor = float(np.mean(at[common])) + shift + (1.0 + drift) * best
     correlation = float(np.corrcoef(target, value[inside])[0, 1]) if np.std(target) > 0 else 0.0
+    # By how much each block would have the curve moved, at the middle of its points.
+    away = shift + drift * blocks.means_of(elapsed[inside]) + blocks.shifts
+    apart_ns = start_ns + np.rint(away * y.step_ns).astype(np.int64)
+    read_ns = int(at_ns[0]) + np.rint(blocks.means_of(at_ns[inside] - at_ns[0])).astype(np.int64)
+    told = blocks.shares >= _TOLD_SHARE * float(np.mean(blocks.shares))
     return OffsetEstimate(
         offset_ns=offset_ns,
         uncertainty_ns=max(1, round(min(error * y.step_ns, 1e18))),
@@ -381,6 +394,7 @@ def _curve_offset(points: Signal, curve_of: Signal, *, start_ns: int) -> OffsetE
         anchor_ns=y.start_ns + round(anchor * y.step_ns),
         drift_ppb=1e9 * drift / (1.0 + drift),
         drift_uncertainty_ppb=1e9 * drift_error,
+        ties=some_ties((read_ns + apart_ns)[told], apart_ns[told]),
     )
 
 
@@ -424,10 +438,20 @@ class _Blocks:
     Attributes:
         moves: (B, 2) float64, by how much both change without a block.
         spread: (B, 2, 2) float64, part of each block in the covariance if noise were even.
+        shifts: (B,) float64, what each block alone would add to the shift.
+        shares: (B,) float64, part of each block in what tells the shift.
+        block: (P,) int64, block of each point.
     """
 
     moves: FloatArray
     spread: FloatArray
+    shifts: FloatArray
+    shares: FloatArray
+    block: Int64Array
+
+    def means_of(self, values: npt.NDArray[np.number[Any]]) -> FloatArray:
+        """(B,) float64 means over the blocks of (P,) values."""
+        return np.asarray(np.bincount(self.block, values) / np.bincount(self.block))
 
     @property
     def best(self) -> float:
@@ -483,7 +507,9 @@ def _blocks_of(
     left = total - 0.9 * information
     moves = np.linalg.solve(left, scores[:, :, None])[:, :, 0] / scale
     inverse = np.linalg.inv(total) / scale
-    return _Blocks(moves, inverse.T @ information @ inverse)
+    shares = information[:, 0, 0]
+    shifts = -scores[:, 0] / np.maximum(shares, 1e-300) / scale[0]
+    return _Blocks(moves, inverse.T @ information @ inverse, shifts, shares, block)
 
 
 def _centred(grid: Grid) -> FloatArray:

@@ -137,6 +137,7 @@ def _rows_of(
         "samples": 0,
         "correlation": None,
         "alert": None,
+        "residuals": [],
     }
     assumed = {**plain, "method": "assumed", "reference": "none"}
     if tie is None:
@@ -169,6 +170,11 @@ def _rows_of(
                 "uncertainty_ns": round(each.offset_error_ns),
                 "drift_uncertainty_ppb": each.drift_error_ppb,
                 **_evidence_of(pieces[each.anchor_ns]),
+                "residuals": [
+                    {"clock_ns": clock_ns, "residual_ns": away_ns}
+                    for clock_ns, away_ns in each.residuals()
+                    if start <= clock_ns <= end
+                ],
             }
         )
     return rows or [assumed]

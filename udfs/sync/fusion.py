@@ -16,6 +16,7 @@ import numpy as np
 from scipy import special
 
 from contracts.errors import ClockError
+from contracts.limits import NORMAL_95
 from udfs.sync.segments import Segment
 
 TRUST: Mapping[str, int] = {
@@ -31,7 +32,6 @@ in each by as much as its filters and its bus take, which no scatter tells.
 
 MAX_STANDARD_ERRORS = 5.0
 """Stated errors have tails: between quantities of 100 simulated drives four happens by chance."""
-_NORMAL_95 = 1.96
 
 
 @attrs.frozen
@@ -141,7 +141,7 @@ def fuse(
             names = tuple(one.name for one in used)
             alerts.append(Alert(each, names, at_ns, difference_ns, apart_by))
             if trust[each.kind] == trust[first.kind]:
-                unsettled_ns = max(unsettled_ns, abs(difference_ns) / _NORMAL_95)
+                unsettled_ns = max(unsettled_ns, abs(difference_ns) / NORMAL_95)
         elif not each.errs_with or each.errs_with not in {one.errs_with for one in used}:
             used.append(each)
             segment = weighed([one.segment for one in used])

@@ -47,6 +47,11 @@ _SHARED_DRIFT_P = 0.001
 _TWO_SIDED = 0.975
 
 
+MOST_TIES = 64
+"""Of a segment, kept to be drawn."""
+Ties = tuple[tuple[int, int], ...]
+
+
 @attrs.frozen
 class Segment:
     """A span over which a clock ran straight.
@@ -60,6 +65,7 @@ class Segment:
         offset_error_ns: Standard error of the offset at the anchor.
         drift_error_ppb: Standard error of the drift; independent of that of the offset.
         samples: Offsets that it was fitted to.
+        ties: Some of them, in order: reading of the clock, and how far it was off there.
     """
 
     start_ns: int
@@ -70,6 +76,7 @@ class Segment:
     offset_error_ns: float
     drift_error_ppb: float
     samples: int
+    ties: Ties = attrs.field(default=(), eq=False, repr=False)
 
     def offset_at(self, clock_ns: Int64Array) -> Int64Array:
         """(N,) int64 ns, how far the clock is off at readings of its own."""
@@ -84,6 +91,20 @@ class Segment:
     def reference_at(self, clock_ns: int) -> int:
         """The reference at a reading of the clock, ns."""
         return clock_ns - int(self.offset_at(np.array([clock_ns]))[0])
+
+    def residuals(self) -> Ties:
+        """Its ties, each as reading of the clock and offset minus `offset_at`."""
+        clock_ns, offset_ns = np.array(self.ties, np.int64).reshape(-1, 2).T
+        away = offset_ns - self.offset_at(clock_ns)
+        return tuple(zip(clock_ns.tolist(), away.tolist(), strict=True))
+
+
+def some_ties(clock_ns: Int64Array, offset_ns: Int64Array) -> Ties:
+    """As many of (N,) readings and (N,) offsets as a segment keeps, evenly taken, in order."""
+    order = np.argsort(clock_ns, kind="stable")
+    if len(order) > MOST_TIES:
+        order = order[np.linspace(0, len(order) - 1, MOST_TIES).astype(np.int64)]
+    return tuple(zip(clock_ns[order].tolist(), offset_ns[order].tolist(), strict=True))
 
 
 @attrs.frozen(eq=False)
@@ -366,6 +387,7 @@ def _fitted(
                 offset_error_ns=max(1.0, drift.noise_ns / float(np.sqrt(line.weight.sum()))),
                 drift_error_ppb=drift.error_ppb,
                 samples=b - a,
+                ties=some_ties(reference_ns[a:b] + offset_ns[a:b], offset_ns[a:b]),
             )
         )
     return tuple(segments)

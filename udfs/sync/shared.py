@@ -18,7 +18,7 @@ from contracts.errors import ClockError
 from udfs.sync.clocks import OffsetEstimate, estimate_shared_offset
 from udfs.sync.phases import PhaseStep
 from udfs.sync.rules import SyncRules
-from udfs.sync.segments import Segment
+from udfs.sync.segments import Segment, some_ties
 from udfs.sync.signals import Signal
 from udfs.sync.unseen import find_unseen_jump
 
@@ -330,6 +330,7 @@ def _segment(
         start = jumps[number - 1].first_ns
     if number < len(jumps):
         end = jumps[number].last_ns
+    ties = np.array(estimate.ties, np.int64).reshape(-1, 2) + shift_ns
     return Segment(
         start_ns=start,
         end_ns=end,
@@ -339,4 +340,5 @@ def _segment(
         offset_error_ns=float(estimate.uncertainty_ns),
         drift_error_ppb=estimate.drift_uncertainty_ppb,
         samples=estimate.samples,
+        ties=some_ties(*(ties[(ties[:, 0] >= start) & (ties[:, 0] <= end)]).T),
     )

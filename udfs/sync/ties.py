@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
+import numpy as np
 
 from udfs.sync.fusion import TRUST, Evidence, fuse
-from udfs.sync.segments import Segment
+from udfs.sync.segments import Segment, some_ties
 
 _SHARED = 0.5
 """Part of the shorter of two segments that both must cover to be of the same piece of a clock."""
@@ -96,10 +97,16 @@ def _weighed(piece: Piece, others: Sequence[Piece]) -> Piece:
     evidence = piece.as_evidence
     found = fuse([evidence, *(other.as_evidence for other in same)])
     added = [each.name for each in found.used if each != evidence]
+    ties = np.array([tie for each in found.used for tie in each.segment.ties], np.int64)
     return attrs.evolve(
         piece,
-        # Where it holds was cut at jumps, which another may not have seen.
-        segment=attrs.evolve(found.segment, start_ns=mine.start_ns, end_ns=mine.end_ns),
+        segment=attrs.evolve(
+            found.segment,
+            # Where it holds was cut at jumps, which another may not have seen.
+            start_ns=mine.start_ns,
+            end_ns=mine.end_ns,
+            ties=some_ties(*ties.reshape(-1, 2).T),
+        ),
         evidence="; ".join([piece.evidence, *added]),
         alerts=(*piece.alerts, *(str(alert) for alert in found.alerts)),
     )

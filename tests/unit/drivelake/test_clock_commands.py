@@ -39,10 +39,17 @@ def segment(recording, start, end, offset, **more):
 @pytest.fixture
 def lake(tmp_path):
     """A clock that jumps by 250 ms, one that nothing ties, and frames, the last without lidar."""
+    sensor = {
+        "topic": "/imu", "valid_from_ns": 0, "valid_to_ns": 20 * S, "anchor_ns": 10 * S,
+        "offset_ns": -7 * S, "drift_ppb": 3_000.0, "uncertainty_ns": MS,
+        "drift_uncertainty_ppb": 100.0, "samples": 2_000,
+    }  # fmt: skip
+    ties = [{"clock_ns": 6 * S + i * S, "residual_ns": (-1) ** i * (i + 1) * MS} for i in range(3)]
     rows = [
-        segment("rec-adas", 0, 10 * S, 5 * S),
+        segment("rec-adas", 0, 10 * S, 5 * S, sensors=[sensor], residuals=ties),
         segment(
-            "rec-adas", 11 * S, 20 * S, 5 * S + 250 * MS + 110_000, alert="signals differ by 3 ms"
+            "rec-adas", 11 * S, 20 * S, 5 * S + 250 * MS + 110_000, alert="signals differ by 3 ms",
+            sensors=[sensor],
         ),
         segment(
             "rec-bus", 0, 20 * S, 0,
@@ -97,6 +104,10 @@ def test_a_drive_is_told_by_segment_and_stream(call):
     assert course["offset_ms"][-1] == pytest.approx(250.2, abs=0.05)
     assert set(map(type, course["offset_ms"])) == {float, type(None)}
     assert max(filter(None, course["half_width_ms"])) == pytest.approx(1.96, abs=0.01)
+    assert (course["ties"], course["usual_residual_ms"], course["largest_residual_ms"]) == (3, 2, 3)
+    assert [value for value in course["residual_ms"] if value is not None] == [1.0, -2.0, 3.0]
+    (sensor,) = report["sensors"]
+    assert (sensor["recorder"], sensor["topic"], sensor["offset_ns"]) == ("adas", "/imu", -7 * S)
     (camera,) = report["cameras"]
     assert (camera["frames"], camera["complete"], camera["uncertainty_ms"]) == (4, 3, 1.0)
     (lidar,) = (each for each in camera["streams"] if each["name"] == "lidar")
@@ -119,6 +130,9 @@ def test_people_see_it(call):
         "█",
         "1 gap",
         "▁▁",
+        "/imu",
+        "-7.000000",
+        "How far ties were off the line",
         "adas: signals differ by 3 ms",
     ):
         assert words in said, words

@@ -23,8 +23,9 @@ def piece(begin_s, end_s, offset_ns, **more):
 
 def test_a_course_drifts_and_jumps_as_the_clock_did():
     """Offsets grow by the drift, leave out the jump's own time, and go on behind it."""
+    tie = {"clock_ns": START_NS + 12 * S, "residual_ns": -MS}
     rows = [
-        piece(0, 10, 7 * S, drift_ppb=50_000.0),
+        piece(0, 10, 7 * S, drift_ppb=50_000.0, residuals=[tie]),
         piece(12, 20, 7 * S + 100 * MS),
         piece(12, 20, 7 * S + 100 * MS),  # another recording of the same recorder
     ]
@@ -34,6 +35,8 @@ def test_a_course_drifts_and_jumps_as_the_clock_did():
     np.testing.assert_allclose(course.offset_ms[:10], 0.05 * np.arange(10), atol=1e-3)
     assert np.isnan(course.offset_ms[11])
     np.testing.assert_allclose(course.offset_ms[13:], 100.25, atol=1e-3)
+    np.testing.assert_allclose(course.tie_seconds, [5], atol=1e-3)
+    assert course.residual_ms.tolist() == [-1.0]
 
 
 def test_the_interval_is_narrow_at_the_anchor():

@@ -50,6 +50,27 @@ def test_offset_is_found_far_below_the_sample_period(offset_s):
     assert found.correlation > 0.99
 
 
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_ties_show_how_a_clock_wanders_around_its_line(is_turned):
+    """Each span with motion enough says what the offset was there, whichever clock is the other."""
+    rng = np.random.default_rng(4)
+    t_s, value = motion(rng, seconds=80.0)
+    reference = recorded(rng, (t_s, value), rate_hz=100, noise=0.005, jitter_ns=0)
+    plain = recorded(rng, (t_s, value), rate_hz=100, noise=0.005, jitter_ns=0)
+
+    def wander_ns(elapsed_s):
+        return 3_000_000_000 + np.rint(8e6 * np.sin(elapsed_s / 9)).astype(np.int64)
+
+    moved = plain.t_ns + wander_ns((plain.t_ns - START_NS) / 1e9)
+    pair = (reference, Signal(moved, plain.value))
+    found = estimate_offset(*(pair[::-1] if is_turned else pair), max_offset_ns=REACH_NS)
+    clock_ns, offset_ns = np.array(found.ties).T
+    at_s = (clock_ns - (0 if is_turned else offset_ns) - START_NS) / 1e9
+    away = (-offset_ns if is_turned else offset_ns) - wander_ns(at_s)
+    assert 10 < len(found.ties) <= 64
+    assert np.median(np.abs(away)) < 1_000_000
+
+
 def test_scale_and_bias_do_not_matter():
     """Degrees with a bias against radians: the same offset."""
     rng = np.random.default_rng(6)

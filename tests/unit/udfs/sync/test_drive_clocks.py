@@ -383,6 +383,9 @@ def test_a_jump_of_a_clock_with_gnss_time_makes_two_segments(size_ns):
     before, after = sorted(rows_, key=lambda row: abs(row["offset_ns"] - 80_000_000))
     for row, offset_ns in ((before, 80_000_000), (after, 80_000_000 + size_ns)):
         assert abs(row["offset_ns"] - offset_ns) < 4 * row["uncertainty_ns"] < 2_000_000
+        ties = [(each["clock_ns"], each["residual_ns"]) for each in row["residuals"]]
+        assert all(row["valid_from_ns"] <= at <= row["valid_to_ns"] for at, _ in ties)
+        assert np.max(np.abs([away for _, away in ties])) < 5_000_000
     if size_ns > 0:
         last = before["valid_to_ns"] - before["offset_ns"] - START_NS
         first = after["valid_from_ns"] - after["offset_ns"] - START_NS
@@ -390,6 +393,7 @@ def test_a_jump_of_a_clock_with_gnss_time_makes_two_segments(size_ns):
         assert abs((first + last) / 2 - 11_300_000_000) < 50_000_000
     bus = next(row for row in table.to_pylist() if row["recorder"] == "bus")
     assert abs(bus["offset_ns"] + 3_200_000_000) < 3_000_000
+    assert bus["residuals"]
 
     frames = build_frames(tables, table, rules=RULES)
     assert len(frames) == 240

@@ -46,6 +46,16 @@ def test_offset_and_drift_are_found_and_their_errors_hold():
         assert 0.90 < np.mean(np.abs(scores) < 1.96) < 0.99
 
 
+def test_what_it_was_fitted_to_scatters_around_a_segment():
+    """A segment keeps at most 64 of its ties, in order; what they are off is their noise."""
+    (found,) = fit(*offsets(np.random.default_rng(2), drift_ppm=30.0, seconds=400))
+    clock_ns, away_ns = np.array(found.residuals()).T
+    assert len(clock_ns) == 64
+    assert (clock_ns[0], clock_ns[-1]) == (found.start_ns, found.end_ns)
+    assert np.all(np.diff(clock_ns) > 0)
+    assert 150_000 < np.std(away_ns) < 250_000
+
+
 @pytest.mark.parametrize("size_s", [0.005, -0.005, 0.4, -0.4, 2.0, -2.0])
 def test_a_jump_is_found_between_the_samples_around_it(size_s):
     """One jump gives two segments that enclose it, with the offsets of either side."""
