@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 import attrs
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from contracts.tables import TABLES, table_uri
+from tests.spark.recorded_drive import add_recording, frames_by_slices, rows_by_time
 from udfs.sync.rules import SyncRules
 
 pytestmark = pytest.mark.spark
@@ -116,61 +113,10 @@ def test_a_second_run_commits_nothing(fleet, frames_report):
 
 def test_slices_of_seconds_show_no_seam(spark, fleet, frames):
     """Drives cut into tasks of 3 s, of which the channels are looked at first, give the same."""
-    from spark_jobs.frame_plan import DriveWork, plan_frames
-    from spark_jobs.silver_files import silver_tables
-    from spark_jobs.silver_frames import frames_from
-    from spark_jobs.tables import read_arrow
-
-    settings, rules = fleet.settings, SyncRules()
     mine = fleet.drive_ids[0]
-    clocks = read_arrow(settings, "silver.clocks", filters=[("drive_id", "=", mine)]).to_pylist()
-    drives = [DriveWork(mine, clocks)]
-    tables = silver_tables(settings, {row["recording_id"] for row in clocks}, rules=rules)
-    plan = plan_frames(spark, settings, drives, tables, rules=rules, slice_ns=3_000_000_000)
-    assert len(plan.tasks) > 4
-    found = frames_from(spark, settings, plan, drives, tables, rules=rules).toArrow()
+    found = frames_by_slices(spark, fleet.settings, mine, slice_ns=3_000_000_000)
     whole = frames.filter(pc.equal(frames["drive_id"], mine))
-    assert rows_by_time(found.cast(whole.schema)) == rows_by_time(whole)
-
-
-def add_recording(settings, name, **streams):
-    """Add a recording of the drive `late` to the tables: streams by table, seconds on its clock."""
-    from deltalake import write_deltalake
-
-    from spark_jobs.tables import create_table
-
-    start, second = 1_790_000_000_000_000_000, 1_000_000_000
-    own = {"recording_id": name, "drive_id": "late", "recorder": "adas", "topic": "/one"}
-    t_ns = {table: start + np.rint(t_s * second).astype(np.int64) for table, t_s in streams.items()}
-    span = [min(map(np.min, t_ns.values())), max(map(np.max, t_ns.values()))]
-    clock = {"reference": "utc", "method": "gnss_time", "anchor_ns": start, "offset_ns": 0}
-    clock |= {"drift_ppb": 0.0, "uncertainty_ns": 1000, "drift_uncertainty_ppb": 1.0, "samples": 9}
-    rows = {
-        "bronze.recordings": {**own, "start_ns": span[:1], "end_ns": span[1:]},
-        "silver.clocks": {**own, **clock, "valid_from_ns": span[:1], "valid_to_ns": span[1:]},
-        **{
-            f"silver.{table}": {
-                **own, "log_time_ns": one, "sensor_time_ns": one, "orientation_w": 1.0,
-                "position_x_m": np.arange(len(one)) / 50, "position_y_m": 0.0,
-                "data_offset": np.arange(len(one)),
-                **{f"orientation_{axis}": 0.0 for axis in "xyz"},
-            }
-            for table, one in t_ns.items()
-        },
-    }  # fmt: skip
-    for table, values in rows.items():
-        contract = TABLES[table]
-        create_table(settings, contract)
-        count = max(np.size(one) for one in values.values())
-        known = {**values, "ingest_date": dt.date(2026, 11, 20)}
-        columns = [
-            pa.array(np.broadcast_to(known[field.name], count).tolist(), field.type)
-            if field.name in known
-            else pa.nulls(count, field.type)
-            for field in contract.schema
-        ]
-        place = table_uri(settings.lake_uri, table)
-        write_deltalake(place, pa.table(columns, schema=contract.schema), mode="append")
+    assert rows_by_time(found) == rows_by_time(whole)
 
 
 def test_late_data_and_new_rules(spark, settings):
@@ -211,8 +157,3 @@ def test_late_data_and_new_rules(spark, settings):
     assert [row["from_ns"] is None for row in history] == [True, False, True]
     rules = [row["rules_version"] for row in history]
     assert rules[0] == rules[1] != rules[2]
-
-
-def rows_by_time(frames):
-    """Rows of frames in the order of camera and time."""
-    return sorted(frames.to_pylist(), key=lambda row: (row["camera_topic"], row["t_ns"]))

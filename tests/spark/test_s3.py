@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
+import numpy as np
 import pyarrow as pa
 import pyspark
 import pytest
@@ -25,6 +26,7 @@ from spark_jobs.server import server_configuration, start_server, stop_server
 from spark_jobs.session import connected
 from spark_jobs.storage import filesystem_of
 from spark_jobs.tables import list_tables, read_arrow, register_existing
+from tests.spark.recorded_drive import add_recording, frames_by_slices, rows_by_time
 
 pytestmark = pytest.mark.spark
 DAY = dt.date(2026, 11, 20)
@@ -111,6 +113,20 @@ def test_ingest_from_s3_to_s3(first, s3, mcap_bytes):
     assert read_arrow(settings, "silver.pkg_number").num_rows == 100
     assert register_existing(spark, settings) == []
     assert "bronze.uploads" in list_tables(settings)
+
+
+def test_slices_of_a_drive_on_s3_show_no_seam(first):
+    """Workers read what their slices need from S3, and make the frames of the whole drive."""
+    settings, spark = first
+    camera, pose = np.arange(0.005, 20, 0.1), np.arange(0.0, 20, 0.02)
+    add_recording(settings, "one", drive="sliced", images=camera, odometry=pose[:500])
+    add_recording(settings, "two", drive="sliced", odometry=pose[500:])
+    whole, sliced = (
+        frames_by_slices(spark, settings, "sliced", slice_ns=slice_ns)
+        for slice_ns in (10**13, 3 * 10**9)
+    )
+    assert whole["pose_state"].to_pylist() == ["ok"] * len(camera)
+    assert rows_by_time(sliced) == rows_by_time(whole)
 
 
 def test_upload_in_several_steps_on_s3(s3, mcap_bytes):

@@ -14,8 +14,8 @@ from udfs.geometry.camera import project_boxes
 from udfs.geometry.points import read_points
 from udfs.perception.calibration import Calibration
 from udfs.perception.labeller import LabelledBoxes, label_sweep
-from udfs.perception.motion import points_at_instant
 from udfs.perception.rules import LabelRules
+from udfs.sync.motion import EgoMotion, move_to_instant
 
 LABELS = TABLES["gold.labels"].schema
 LABELLER = "lidar-clusters"
@@ -73,12 +73,24 @@ def _label_frame(
     cloud = read_points(
         data, fields=frame["lidar_fields"], point_step_bytes=frame["lidar_point_step_bytes"]
     )
-    points = points_at_instant(
-        base_from_lidar.apply(cloud.xyz),
-        elapsed_ns=cloud.offset_ns + (frame["lidar_t_ns"] - frame["t_ns"]),
+    seen_ns = cloud.offset_ns + frame["lidar_t_ns"]
+    first_ns, last_ns = (int(end(seen_ns, initial=frame["t_ns"])) for end in (np.min, np.max))
+    motion = EgoMotion.on_a_circle(
+        (first_ns, last_ns),
+        at_ns=frame["t_ns"],
         speed_m_s=frame["speed_m_s"] or 0.0,
         yaw_rate_rad_s=frame["yaw_rate_rad_s"] or 0.0,
     )
+    moved = move_to_instant(
+        list(np.ascontiguousarray(cloud.xyz.T, np.float32)),
+        seen_ns,
+        at_ns=frame["t_ns"],
+        motion=motion,
+        base_from_sensor=base_from_lidar,
+        into_base=True,
+        max_gap_ns=last_ns - first_ns,
+    )
+    points = np.stack(moved.xyz_m, axis=1).astype(np.float64)
     found = label_sweep(points, lidar_xyz=base_from_lidar.translation, rules=rules)
     camera = calibration.camera(frame["camera_frame_id"])
     rectangles = np.full((len(found), 4), np.nan)

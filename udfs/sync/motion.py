@@ -20,7 +20,7 @@ from contracts.limits import SYNC_TOLERANCES
 from contracts.recording import Int64Array, UInt8Array
 from udfs.geometry.transforms import FloatArray, Transform
 from udfs.native.library import library, start_of
-from udfs.sync.limits import Boundaries, SamplesStruct
+from udfs.sync.limits import NOWHERE, Boundaries, SamplesStruct
 from udfs.sync.pairing import rooms_of
 from udfs.sync.stream_rules import usage
 from udfs.sync.synchronise import samples_of
@@ -105,6 +105,28 @@ class EgoMotion:
             np.ascontiguousarray(rotation_xyzw / norm[:, None]),
             boundaries,
         )
+
+    @classmethod
+    def on_a_circle(
+        cls, span_ns: tuple[int, int], *, at_ns: int, speed_m_s: float, yaw_rate_rad_s: float
+    ) -> EgoMotion:
+        """Of a vehicle that keeps its speed and yaw rate, in its own base_link of an instant.
+
+        Args:
+            span_ns: First and last time that it is followed to, inclusive.
+            at_ns: The instant, within them.
+            speed_m_s: Along its x axis.
+            yaw_rate_rad_s: To the left.
+        """
+        t_ns = np.array([span_ns[0], span_ns[1]], np.int64)
+        elapsed_s = (t_ns - at_ns) / 1e9
+        turn = yaw_rate_rad_s * elapsed_s
+        # Chord of the circle: sin(x)/x stays defined on a straight road.
+        chord = speed_m_s * elapsed_s * np.sinc(turn / (2 * np.pi))
+        none = np.zeros(2)
+        position = np.stack([chord * np.cos(turn / 2), chord * np.sin(turn / 2), none], axis=1)
+        rotation = np.stack([none, none, np.sin(turn / 2), np.cos(turn / 2)], axis=1)
+        return cls.from_arrays(t_ns, position, rotation, NOWHERE)
 
 
 @attrs.frozen(eq=False)

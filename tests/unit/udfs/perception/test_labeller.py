@@ -10,7 +10,6 @@ from udfs.geometry.boxes import Boxes, iou_bev
 from udfs.perception.clusters import cluster_points, fit_rectangle
 from udfs.perception.ground import height_above_ground
 from udfs.perception.labeller import label_sweep
-from udfs.perception.motion import points_at_instant
 from udfs.perception.rules import LabelRules
 
 LIDAR = np.array([1.3, 0.0, 1.95])
@@ -174,32 +173,3 @@ def test_the_rectangle_of_an_l_has_its_angle(yaw):
     xy = sides @ np.array([[cos, sin], [-sin, cos]]) + [15.0, 4.0]
     found = fit_rectangle(xy)
     assert abs((found.yaw_rad - yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4) < np.radians(3)
-
-
-def test_points_are_brought_to_one_instant():
-    """A wall that stands still is straight again after the ego's own motion is taken out."""
-    elapsed_s = np.linspace(-0.05, 0.05, 101)
-    speed, yaw_rate = 14.0, 0.4
-    turn = yaw_rate * elapsed_s
-    here = np.column_stack([np.sin(turn), 1 - np.cos(turn)]) * speed / yaw_rate
-    wall = np.column_stack([np.full(101, 20.0), np.linspace(-5, 5, 101)])
-    cos, sin = np.cos(turn), np.sin(turn)
-    offset = wall - here
-    seen = np.column_stack(
-        [
-            cos * offset[:, 0] + sin * offset[:, 1],
-            cos * offset[:, 1] - sin * offset[:, 0],
-            elapsed_s,
-        ]
-    )
-    found = points_at_instant(
-        seen,
-        elapsed_ns=np.rint(elapsed_s * 1e9).astype(np.int64),
-        speed_m_s=speed,
-        yaw_rate_rad_s=yaw_rate,
-    )
-    assert np.abs(found[:, :2] - wall).max() < 1e-6
-    still = points_at_instant(
-        seen, elapsed_ns=np.zeros(101, np.int64), speed_m_s=speed, yaw_rate_rad_s=0.0
-    )
-    assert np.allclose(still, seen)

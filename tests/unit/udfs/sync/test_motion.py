@@ -227,3 +227,35 @@ def test_a_sweep_of_the_simulated_lidar():
     assert found.lost == 0
     assert np.linalg.norm(got - expected, axis=1).max() < 2e-3
     assert np.linalg.norm(to_world(then, mount.apply(points)) - expected, axis=1).max() > 0.3
+
+
+def test_points_are_brought_to_one_instant():
+    """A wall that stands still is straight again after the ego's own motion is taken out."""
+    elapsed_s = np.linspace(-0.05, 0.05, 101)
+    speed, yaw_rate = 14.0, 0.4
+    turn = yaw_rate * elapsed_s
+    here = np.column_stack([np.sin(turn), 1 - np.cos(turn)]) * speed / yaw_rate
+    wall = np.column_stack([np.full(101, 20.0), np.linspace(-5, 5, 101)])
+    cos, sin = np.cos(turn), np.sin(turn)
+    offset = wall - here
+    seen = np.column_stack(
+        [
+            cos * offset[:, 0] + sin * offset[:, 1],
+            cos * offset[:, 1] - sin * offset[:, 0],
+            elapsed_s,
+        ]
+    )
+    axes = np.ascontiguousarray(seen.T, np.float32)
+    t_ns = AT_NS + np.rint(elapsed_s * 1e9).astype(np.int64)
+    ends = (int(t_ns[0]), int(t_ns[-1]))
+    motion = EgoMotion.on_a_circle(ends, at_ns=AT_NS, speed_m_s=speed, yaw_rate_rad_s=yaw_rate)
+    found = move_to_instant(
+        axes, t_ns, at_ns=AT_NS, motion=motion, base_from_sensor=Transform.identity()
+    )
+    assert found.lost == 0
+    assert np.abs(np.stack(found.xyz_m[:2], axis=1) - wall).max() < 1e-5
+    alone = EgoMotion.on_a_circle((AT_NS, AT_NS), at_ns=AT_NS, speed_m_s=speed, yaw_rate_rad_s=0.0)
+    still = move_to_instant(
+        axes, np.full(101, AT_NS), at_ns=AT_NS, motion=alone, base_from_sensor=Transform.identity()
+    )
+    assert np.array_equal(np.stack(still.xyz_m), axes)
