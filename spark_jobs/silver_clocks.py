@@ -20,7 +20,7 @@ from contracts.tables import TABLES
 from spark_jobs.drives import in_batches, read_recordings
 from spark_jobs.report import JobReport, report_since
 from spark_jobs.shared_frames import bus_frame_tables, count_frames, read_shared_frames
-from spark_jobs.silver_files import SilverTable, read_observations, silver_tables
+from spark_jobs.silver_files import SilverTable, by_drive, iter_observations, silver_tables
 from spark_jobs.stage import deal, pack, payloads_in
 from spark_jobs.sync_rules import sync_rules
 from spark_jobs.tables import create_table, is_one_of, read_arrow, replace_rows, table_version
@@ -138,10 +138,13 @@ def estimator(
             signals = [bare.with_files(f) for bare, f in zip(tables, task["tables"], strict=True)]
             frames = [bare.with_files(f) for bare, f in zip(buses, task["buses"], strict=True)]
             wanted = dict.fromkeys(mine["recording_id"].to_pylist())
-            rows = read_observations(signals, wanted, rules=rules, storage_options=storage_options)
+            recordings_of = [mine.filter(pc.equal(mine["drive_id"], d)) for d in task["drives"]]
+            rows = by_drive(
+                iter_observations(signals, wanted, rules=rules, storage_options=storage_options),
+                [each["recording_id"].to_pylist() for each in recordings_of],
+            )
             counts = count_frames(frames, wanted, storage_options=storage_options)
-            for drive in task["drives"]:
-                of_drive = mine.filter(pc.equal(mine["drive_id"], drive))
+            for of_drive, observations in zip(recordings_of, rows, strict=True):
                 shared = read_shared_frames(
                     frames,
                     recorders_of(of_drive.to_pylist()),
@@ -149,7 +152,7 @@ def estimator(
                     storage_options=storage_options,
                 )
                 clocks = estimate_drive_clocks(
-                    rows.filter(pc.is_in(rows["recording_id"], of_drive["recording_id"])),
+                    observations,
                     recordings=of_drive,
                     rules=rules,
                     can_frames=shared,

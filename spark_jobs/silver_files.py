@@ -28,6 +28,7 @@ from udfs.sync.spans import Span, hull
 
 _ROWS_AT_ONCE = 1 << 16
 _READ_AT_ONCE = 1 << 20
+_MOST_RUNS = 256
 _VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 _ALWAYS: Span = (-(1 << 63), (1 << 63) - 1)
@@ -209,38 +210,30 @@ def iter_observations(
             yield observations_from(rows, table=table.role, rules=rules)
 
 
-def read_observations(
-    tables: Iterable[SilverTable],
-    wanted: Mapping[str, Span | None],
-    *,
-    rules: SyncRules,
-    storage_options: Mapping[str, str],
-) -> pa.Table:
-    """The same in one table."""
-    found = iter_observations(tables, wanted, rules=rules, storage_options=storage_options)
-    return pa.concat_tables([OBSERVATIONS.empty_table(), *found])
-
-
-def by_drive(observations: pa.Table, drives: Sequence[Sequence[str]]) -> Iterator[pa.Table]:
-    """The observations of each drive; taken apart at once, not drive by drive out of all of them.
+def by_drive(observations: Iterable[pa.Table], drives: Sequence[Collection[str]]) -> list[pa.Table]:
+    """The observations of each drive, in one piece a column.
 
     Args:
-        observations: Of all the drives, and no other.
+        observations: From `iter_observations`, of all the drives, and of no other.
         drives: The recordings of each; a recording is of one drive.
     """
-    observations = observations.combine_chunks()
-    if len(drives) == 1:
-        yield observations
-        return
-    recording = encoded(observations["recording_id"])
     place = {name: at for at, names in enumerate(drives) for name in names}
-    # a file has the names of others in its dictionary, which no row here has
-    codes = np.array([place.get(name, 0) for name in recording.dictionary.to_pylist()], np.uint16)
-    of_drive = codes[recording.indices.to_numpy()]
-    parts = observations.take(pa.array(np.argsort(of_drive, kind="stable")))
-    ends = np.cumsum(np.bincount(of_drive, minlength=len(drives))).tolist()
-    for start, end in pairwise([0, *ends]):
-        yield parts.slice(start, end - start)
+    found: list[list[pa.Table]] = [[OBSERVATIONS.empty_table()] for _ in drives]
+    for part in observations:
+        recording = encoded(part["recording_id"])
+        # a file has the names of others in its dictionary, which no row here has
+        of_word = [place.get(name, 0) for name in recording.dictionary.to_pylist()]
+        of_row = np.array(of_word, np.uint16)[recording.indices.to_numpy()]
+        ordered = part
+        if np.count_nonzero(np.diff(of_row)) >= _MOST_RUNS:
+            ordered = part.take(pa.array(np.argsort(of_row, kind="stable")))
+            of_row = np.sort(of_row)
+        # Files hold recording by recording, so that there is little to sort.
+        edges = [0, *(np.flatnonzero(np.diff(of_row)) + 1).tolist(), len(of_row)]
+        for start, end in pairwise(edges):
+            if start < end:
+                found[of_row[start]].append(ordered.slice(start, end - start))
+    return [pa.concat_tables(parts).combine_chunks() for parts in found]
 
 
 def silver_table(

@@ -9,7 +9,7 @@ what they were made of; older ones are read at the Delta version that it names.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from spark_jobs.delta import open_table
 from spark_jobs.drives import in_batches
 from spark_jobs.frame_plan import DriveTask, DriveWork, FramePlan, payload_of, plan_frames, task_of
 from spark_jobs.report import JobReport, report_since
-from spark_jobs.silver_files import SilverTable, by_drive, read_observations, silver_tables
+from spark_jobs.silver_files import SilverTable, by_drive, iter_observations, silver_tables
 from spark_jobs.stage import deal, payloads_in
 from spark_jobs.sync_rules import sync_rules
 from spark_jobs.tables import (
@@ -148,7 +148,7 @@ def synchroniser(
         rules: Limits.
         storage_options: For S3.
     """
-    read = partial(read_observations, rules=rules, storage_options=storage_options)
+    read = partial(iter_observations, rules=rules, storage_options=storage_options)
 
     def synchronise(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for payload in payloads_in(batches):
@@ -161,17 +161,21 @@ def synchroniser(
 
 
 def frames_of_task(
-    task: Sequence[DriveTask], observations: pa.Table, clocks: _ByDrive, *, rules: SyncRules
+    task: Sequence[DriveTask],
+    observations: Iterable[pa.Table],
+    clocks: _ByDrive,
+    *,
+    rules: SyncRules,
 ) -> Iterator[pa.Table]:
     """Frames of each drive, or slice, of a task.
 
     Args:
         task: Drives and slices.
-        observations: Of all of them.
+        observations: Of all of them, in any parts.
         clocks: Rows of `silver.clocks` by drive.
         rules: Limits.
     """
-    mine = by_drive(observations, [list(each.wanted) for each in task])
+    mine = by_drive(observations, [each.wanted.keys() for each in task])
     for each, part in zip(task, mine, strict=True):
         rows = pa.Table.from_pylist(list(clocks[each.drive_id]), TABLES[CLOCKS].schema)
         yield frames_of_drive(part, rows, rules=rules, facts=each.facts, span=each.span)
