@@ -32,7 +32,6 @@ _MOST_RUNS = 256
 _VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 _ALWAYS: Span = (-(1 << 63), (1 << 63) - 1)
-_NOTHING: Span = (0, 0)
 
 
 @attrs.frozen
@@ -169,12 +168,16 @@ def _chosen(batch: pa.RecordBatch, wanted: Mapping[str, Span | None]) -> pa.Reco
     """The rows of a batch that are wanted."""
     recording = batch.column("recording_id")
     names = recording.dictionary.to_pylist()
-    spans = [wanted.get(name, _NOTHING) or _ALWAYS for name in names]
-    if all(span is _ALWAYS for span in spans):
+    if all(name in wanted and wanted[name] is None for name in names):
         return batch
-    starts, ends = np.array(spans, np.int64).T
-    codes, log_ns = recording.indices.to_numpy(), batch.column("log_time_ns").to_numpy()
-    rows = np.flatnonzero((log_ns >= starts[codes]) & (log_ns < ends[codes]))
+    codes = recording.indices.to_numpy()
+    kept = np.array([name in wanted for name in names], np.bool_)[codes]
+    if any(wanted.get(name) is not None for name in names):
+        spans = [wanted.get(name) or _ALWAYS for name in names]
+        starts, ends = np.array(spans, np.int64).T
+        log_ns = batch.column("log_time_ns").to_numpy()
+        kept &= (log_ns >= starts[codes]) & (log_ns < ends[codes])
+    rows = np.flatnonzero(kept)
     if not len(rows):
         return batch.slice(0, 0)
     first, end = int(rows[0]), int(rows[-1]) + 1
