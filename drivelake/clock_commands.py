@@ -184,10 +184,17 @@ def _bars(values: Sequence[float | None]) -> str:
     )
 
 
+def _heights(counts: Sequence[int]) -> str:
+    """A bar a count, on a scale from 0; a blank for none, and the least bar for a few."""
+    most = max(counts, default=0)
+    return "".join(_LEVELS[(len(_LEVELS) - 1) * n // most] if n else _NO_FRAME for n in counts)
+
+
 def _streams(camera: CameraReport) -> Table:
     seconds = (camera.end_ns - camera.start_ns) / 1e9
     table = Table(
-        "stream", "frames ok", "median, ms", "99 %, ms", f"0 s to {seconds:.1f} s", "else",
+        "stream", "frames ok", "median, ms", "99 %, ms", "frames by distance", "0 to, ms",
+        f"0 s to {seconds:.1f} s", "else",
         title=f"Frames of {camera.topic}: {camera.complete:,} of {camera.frames:,} complete, clock"
         f" {camera.clock} ± {NORMAL_95 * camera.uncertainty_ms:.3f} ms",
     )  # fmt: skip
@@ -198,6 +205,8 @@ def _streams(camera: CameraReport) -> Table:
             f"{stream.frames.get('ok', 0):,}",
             "" if stream.median_ms is None else f"{stream.median_ms:.2f}",
             "" if stream.p99_ms is None else f"{stream.p99_ms:.2f}",
+            Text(_heights(stream.histogram), no_wrap=True),
+            "" if stream.largest_ms is None else f"{stream.largest_ms:.2f}",
             Text("".join(_cell(share) for share in stream.timeline), no_wrap=True),
             ", ".join(f"{n:,} {state}" for state, n in lost.items()),
         )

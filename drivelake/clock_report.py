@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from contracts.errors import ContractViolation
 from contracts.settings import Settings
 from drivelake.catalogue import open_table
-from quality.courses import Course, courses_of, recorder_of
+from quality.courses import Course, FloatArray, courses_of, recorder_of
 from quality.plots import cells_of, ok_shares
 from spark_jobs import delta
 
@@ -21,6 +21,7 @@ CLOCKS, FRAMES = "silver.clocks", "silver.frames"
 _STATE, _ERROR = "_state", "_sync_error_ns"
 _MOST_CELLS = 60
 _COURSE_CELLS = 30
+_HISTOGRAM_CELLS = 16
 _SEGMENT_COLUMNS = (
     "drive_id", "recording_id", "recorder", "reference", "valid_from_ns", "valid_to_ns",
     "anchor_ns", "offset_ns", "uncertainty_ns", "drift_ppb", "drift_uncertainty_ppb", "method",
@@ -36,7 +37,8 @@ class StreamReport:
     Attributes:
         name: As in the columns of `silver.frames`.
         frames: By state.
-        median_ms, p99_ms: Distance of its samples from the frames, where there is one.
+        median_ms, p99_ms, largest_ms: Distance of its samples from the frames, where there is one.
+        histogram: How many are how far, in equal steps from 0 to the largest; empty without one.
         timeline: Share of ok frames in equal parts of the drive, 0 to 1; None without a frame.
     """
 
@@ -44,6 +46,8 @@ class StreamReport:
     frames: Mapping[str, int]
     median_ms: float | None
     p99_ms: float | None
+    largest_ms: float | None
+    histogram: Sequence[int]
     timeline: Sequence[float | None]
 
 
@@ -253,6 +257,13 @@ def _offset_at(segment: Mapping[str, Any], t_ns: int) -> int:
     return int(segment["offset_ns"] + round(drifted))
 
 
+def _histogram(distance_ms: FloatArray) -> list[int]:
+    if not len(distance_ms):
+        return []
+    counts, _ = np.histogram(distance_ms, _HISTOGRAM_CELLS, (0.0, float(distance_ms.max())))
+    return [int(count) for count in counts]
+
+
 def _camera(topic: str, frames: pa.Table) -> CameraReport:
     cells = cells_of(len(frames), most=_MOST_CELLS)
     streams = []
@@ -269,6 +280,8 @@ def _camera(topic: str, frames: pa.Table) -> CameraReport:
                 frames={state: states.count(state) for state in sorted(set(states), key=str)},
                 median_ms=float(np.median(distance)) if len(distance) else None,
                 p99_ms=float(np.percentile(distance, 99)) if len(distance) else None,
+                largest_ms=float(distance.max()) if len(distance) else None,
+                histogram=_histogram(distance),
                 timeline=[
                     None if np.isnan(share) else float(share)
                     for share in ok_shares(frames, column, cells=cells)

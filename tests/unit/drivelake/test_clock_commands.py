@@ -112,7 +112,8 @@ def test_a_drive_is_told_by_segment_and_stream(call):
     assert (camera["frames"], camera["complete"], camera["uncertainty_ms"]) == (4, 3, 1.0)
     (lidar,) = (each for each in camera["streams"] if each["name"] == "lidar")
     assert lidar["frames"] == {"gap": 1, "ok": 3}
-    assert (lidar["median_ms"], lidar["p99_ms"]) == (4.0, 4.0)
+    assert (lidar["median_ms"], lidar["p99_ms"], lidar["largest_ms"]) == (4.0, 4.0, 4.0)
+    assert lidar["histogram"] == [0] * 15 + [3]
     assert [share for share in lidar["timeline"] if share is not None] == [1.0, 1.0, 1.0, 0.0]
 
 
