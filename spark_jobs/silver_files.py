@@ -125,17 +125,20 @@ def iter_rows(
         read.add("log_time_ns")
     for each in files:
         with filesystem.open_input_file(f"{root}/{each.path}") as stream:
+            metadata = pq.read_metadata(stream)
+            present = [name for name in metadata.schema.to_arrow_schema().names if name in read]
             # Of a column's part of a row group, however long, no more than a piece is held.
             file = pq.ParquetFile(
                 stream,
-                read_dictionary=[field.name for field in table.schema if field.type == _WORDS],
+                metadata=metadata,
+                read_dictionary=[n for n in present if table.schema.field(n).type == _WORDS],
                 buffer_size=_READ_AT_ONCE,
                 pre_buffer=False,
             )
             batches = file.iter_batches(
                 batch_size=_ROWS_AT_ONCE,
-                row_groups=_groups_of(file.metadata, wanted, within),
-                columns=[name for name in file.schema_arrow.names if name in read],
+                row_groups=_groups_of(metadata, wanted, within),
+                columns=present,
                 use_threads=False,
             )
             for batch in batches:
