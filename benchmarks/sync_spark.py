@@ -216,7 +216,10 @@ class Meter:
     def _look(self) -> None:
         import psutil
 
-        for one in [self._server, *self._server.children(recursive=True)]:
+        alive = [self._server]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            alive += self._server.children(recursive=True)
+        for one in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 took = one.cpu_times()
                 self._seen[one.pid, one.create_time()] = took.user + took.system
