@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
@@ -82,19 +80,8 @@ def main() -> None:
                 raise
         if code == INTERRUPTED:  # Typer's own word for it too
             _say("stopped; run the same command again to carry on")
-            _end_now(128 + (signal_number() or signal.SIGINT))
+            code = 128 + (signal_number() or signal.SIGINT)
     sys.exit(code or 0)
-
-
-def _end_now(code: int) -> NoReturn:
-    """End without the interpreter's own end, for there sessions are closed one by one.
-
-    One whose Spark server is gone waits for answers that don't come.
-    """
-    atexit._run_exitfuncs()  # noqa: SLF001  what `sys.exit` would run
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code)
 
 
 def _say(sentence: str) -> None:

@@ -39,13 +39,16 @@ def connect(settings: Settings) -> SparkSession:
     """
     start_if_asked(settings.spark_remote)
     _keep_statements_out_of_logs()
-    builder = SparkSession.builder.remote(settings.spark_remote)
-    for key, value in _SESSION_CONFIGURATION.items():
-        builder = builder.config(key, value)
-    spark = builder.create()
+    spark = SparkSession.builder.remote(settings.spark_remote).create()  # nothing is sent yet
     patience = DefaultPolicy(max_retries=_RETRIES, max_backoff=_LONGEST_WAIT_MS)
     spark.client.set_retry_policies([patience])
-    register(spark, settings.storage_options)
+    try:
+        for key, value in _SESSION_CONFIGURATION.items():
+            spark.conf.set(key, value)
+        register(spark, settings.storage_options)
+    except BaseException:  # a signal too; left open it would ask its server at the process's end
+        spark.client.close()
+        raise
     return spark
 
 

@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import quote
 
+import attrs
 import psutil
 import pyarrow as pa
 import pytest
@@ -298,7 +299,7 @@ def test_the_python_of_the_documents_runs(
         monkeypatch.setenv(name, value)
     blocks = [block for path in DOCUMENTS for block in PYTHON.findall(path.read_text())]
     assert len(blocks) >= 3
-    with connected(settings) as spark:
+    with connected(attrs.evolve(settings, storage_options=object_storage)) as spark:
         names = {"spark": spark}
         shown = [value for block in blocks for value in run_block(block, names)]
         found = names["imu"].count()
