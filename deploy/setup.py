@@ -71,22 +71,31 @@ def check_disk():
         )
 
 
+# What pip, uv and Ivy say when they reach nobody, and anything when the disk is full.
+CAUSES = {
+    r"dns error|name resolution|resolve host|host \S+ not found|name or service not known"
+    r"|connection (refused|reset|timeout|timed out|error)|connect error|new connection"
+    r"|operation timed out|read timed out|is unreachable|error sending request|connect to proxy"
+    r"|server access error": "The package registry can't be reached: check the network or the "
+    "proxy settings.",
+    r"no space left|disk quota": "The disk is full: free some space and run again.",
+}
+
+
 def run(command, what, **options):
-    """Run a step; a failure shows the step's own last words and a sentence."""
+    """Run a step; a failure is a sentence, with the step's own last words where it names none."""
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False, **options
     )
-    if done.returncode != 0:
-        words = (done.stderr or done.stdout).strip()
-        sys.stderr.write(words[-3000:] + "\n")
-        hint = "See the message above."
-        if re.search(
-            r"dns|resolve host|connect|timed out|network|name resolution", words, re.IGNORECASE
-        ):
-            hint = "The package registry can't be reached: check the network or the proxy settings."
-        elif re.search(r"no space left|disk quota", words.lower()):
-            hint = "The disk is full: free some space and run again."
-        raise SetupError("%s failed. %s" % (what, hint))
+    if done.returncode == 0:
+        return
+    words = "\n".join(part.strip() for part in (done.stdout, done.stderr) if part.strip())
+    for cause, hint in CAUSES.items():
+        for line in words.splitlines():
+            if re.search(cause, line, re.IGNORECASE):
+                raise SetupError("%s failed. %s It says: %s" % (what, hint, line.strip()[:200]))
+    sys.stderr.write(words[-3000:] + "\n")
+    raise SetupError("%s failed. See the message above." % what)
 
 
 def current(folder, stamp):

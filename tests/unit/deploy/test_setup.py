@@ -66,11 +66,45 @@ def test_full_disk_is_refused_before_installing(setup_module, monkeypatch, tmp_p
         setup_module.check_disk()
 
 
-def test_no_network_is_named_as_such(setup_module):
-    """A step that fails for want of a network says that the registry can't be reached."""
-    command = [sys.executable, "-c", "import sys; sys.exit('dns error: failed to lookup address')"]
-    with pytest.raises(setup_module.SetupError, match="registry can't be reached"):
-        setup_module.run(command, "Installing the packages")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("dns error: failed to lookup address information", "registry can't be reached"),
+        ("tcp connect error: Connection refused (os error 111)", "registry can't be reached"),
+        ("OSError: [Errno 28] No space left on device", "disk is full"),
+    ],
+)
+def test_a_known_cause_is_a_sentence_without_the_dump(setup_module, capfd, words, sentence):
+    """What stopped a step is told with the one line that says so, wherever it stands in it."""
+    dump = f"print('{words}', *range(2000), sep=chr(10)); raise SystemExit(1)"
+    with pytest.raises(setup_module.SetupError, match=sentence) as failed:
+        setup_module.run([sys.executable, "-c", dump], "Installing the packages")
+    assert str(failed.value).endswith(words)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_unknown_cause_leaves_the_last_word_to_the_step(setup_module, capfd):
+    """Nothing is made up of a failure that is not known: the step's own words stand above."""
+    with pytest.raises(setup_module.SetupError, match="See the message above"):
+        setup_module.run([sys.executable, "-c", "raise SystemExit('odd')"], "Compiling")
+    assert capfd.readouterr().err == "odd\n"
+
+
+def test_ivy_without_a_network_is_named_as_such(setup_module, capfd, monkeypatch, tmp_path):
+    """The jars' own loader, sent to a host that there is not: one sentence, and no report of it."""
+    settings = tmp_path / "settings.xml"
+    settings.write_text(
+        '<ivysettings><settings defaultResolver="none"/><resolvers><ibiblio name="none"'
+        ' m2compatible="true" root="https://registry.invalid/"/></resolvers></ivysettings>'
+    )
+    run = setup_module.run
+    monkeypatch.setattr(setup_module, "JARS", tmp_path / "jars")
+    monkeypatch.setattr(
+        setup_module, "run", lambda command, what: run([*command, "-settings", settings], what)
+    )
+    with pytest.raises(setup_module.SetupError, match=r"reached.*Host registry\.invalid not"):
+        setup_module.fetch_jars()
+    assert capfd.readouterr().err == ""
 
 
 def test_a_changed_jar_is_refused(setup_module, monkeypatch, tmp_path):
