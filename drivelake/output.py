@@ -16,8 +16,12 @@ err = Console(stderr=True)
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON; what JSON has no form for, as text."""
-    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+    """Print a value as JSON: numbers of NumPy too, what JSON has no form for, as text."""
+    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def print_table(table: Table) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.csv
@@ -21,16 +24,26 @@ from spark_jobs.server import reachable
 
 if TYPE_CHECKING:
     import duckdb
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
 
 Engine = Literal["spark", "duckdb"]
 OutputFormat = Literal["table", "csv", "json", "parquet"]
+_READS = "One statement that reads is needed"
+# As Spark's lexer has blanks and comments: a backslash carries a comment on over the line's end.
+# Possessive, so that no part of a comment is ever taken for a word.
+_FIRST_WORD = re.compile(
+    r"(?:\s++|--(?:\\\n|[^\r\n])*+|/\*(?!\+)(?>(?:(?!/\*).)*?\*/))*+(\w*+)", re.DOTALL
+)
+_TELLING = frozenset({"SHOW", "DESCRIBE", "DESC", "EXPLAIN"})
+_ASKING = frozenset({"SELECT", "WITH", "FROM", "VALUES", "TABLE"})
 
 
 def run_query(settings: Settings, statement: str, *, engine: Engine = "spark") -> pa.Table:
-    """The result of one SQL statement.
+    """The result of one SQL statement that reads; any other is refused and changes nothing.
 
     Raises:
-        ContractViolation: SQL, the statement is wrong; says how.
+        ContractViolation: SQL, the statement is wrong, or would write; says how.
         SetupError: The Spark server does not answer.
     """
     return _spark(settings, statement) if engine == "spark" else _duckdb(settings, statement)
@@ -50,7 +63,7 @@ def write_result(table: pa.Table, path: Path, *, kind: OutputFormat) -> None:
 def write_csv(table: pa.Table, file: BinaryIO) -> None:
     """Write CSV; nested values as JSON, bytes as hex, for CSV has no words for them."""
     columns = [
-        pa.array([None if value is None else _as_text(value) for value in column.to_pylist()])
+        pa.array([None if value is None else _cell(value) for value in column.to_pylist()])
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type)
         else column
         for column in table.columns
@@ -58,10 +71,8 @@ def write_csv(table: pa.Table, file: BinaryIO) -> None:
     pa.csv.write_csv(pa.table(columns, names=table.column_names), file)
 
 
-def _as_text(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.hex()
-    return json.dumps(_finite(value), default=_plain, allow_nan=False)
+def _cell(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else _json(value)
 
 
 def json_text(table: pa.Table) -> str:
@@ -71,22 +82,36 @@ def json_text(table: pa.Table) -> str:
         raise ContractViolation(
             f"Two columns are named {sorted(repeated)}", code="SQL", remedy="Give each an alias"
         )
-    return json.dumps(_finite(table.to_pylist()), default=_plain, allow_nan=False)
+    return _json(table.to_pylist())
 
 
-def _finite(value: object) -> object:
-    """NaN and infinities as null: JSON has no other word for them."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return value
+def _json(value: object) -> str:
+    """JSON of a value that Arrow gives: bytes as hex, what JSON has no form for as text."""
+    word = _WORDS.get(type(value))
+    return word(value) if word else _quoted(str(value))
 
 
-def _plain(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+def _json_object(value: dict[str, object]) -> str:
+    return f"{{{', '.join([f'{_quoted(key)}: {_json(item)}' for key, item in value.items()])}}}"
+
+
+def _json_array(value: Sequence[object]) -> str:
+    return f"[{', '.join([_json(item) for item in value])}]"
+
+
+# By type: a result may have millions of values. Decimals keep their digits, which no float would.
+_WORDS: Mapping[type, Callable[[Any], str]] = {
+    dict: _json_object,
+    list: _json_array,
+    tuple: _json_array,
+    str: _quoted,
+    int: repr,
+    float: lambda value: repr(value) if math.isfinite(value) else "null",
+    Decimal: lambda value: f"{value:f}",
+    bool: lambda value: "true" if value else "false",
+    type(None): lambda _: "null",
+    bytes: lambda value: _quoted(value.hex()),
+}
 
 
 def _spark(settings: Settings, statement: str) -> pa.Table:
@@ -95,6 +120,7 @@ def _spark(settings: Settings, statement: str) -> pa.Table:
     from spark_jobs.session import connected
     from spark_jobs.tables import register_existing
 
+    _reading_word(statement)
     if not reachable(settings.spark_remote):
         raise SetupError(
             f"No Spark server answers at {settings.spark_remote}",
@@ -102,6 +128,7 @@ def _spark(settings: Settings, statement: str) -> pa.Table:
         )
     try:
         with connected(settings) as spark:
+            _require_query(spark, statement)
             try:
                 return spark.sql(statement).toArrow()
             except PySparkException as error:
@@ -112,8 +139,37 @@ def _spark(settings: Settings, statement: str) -> pa.Table:
             return spark.sql(statement).toArrow()
     except PySparkException as error:
         if (error.getCondition() or "").startswith("FAILED_READ_FILE"):
-            raise IntegrityError(_first_line(str(error)), code="MISSING_FILE") from error
-        raise ContractViolation(_first_line(str(error)), code="SQL") from error
+            raise IntegrityError(_spark_words(error), code="MISSING_FILE") from error
+        raise ContractViolation(_spark_words(error), code="SQL") from error
+
+
+def _reading_word(statement: str) -> str:
+    """The first word of a statement, in capitals; ContractViolation SQL if it begins no reading."""
+    found = _FIRST_WORD.match(statement)
+    assert found is not None  # of no characters, at the least
+    word, rest = found[1].upper(), statement[found.end() :]
+    if word in _TELLING | _ASKING or (not word and rest.startswith(("(", "/*"))):
+        return word
+    begins = f"; this one begins with {word}" if word else ""
+    raise ContractViolation(f"{_READS}{begins}", code="SQL")
+
+
+def _require_query(spark: SparkSession, statement: str) -> None:
+    """Let Spark's own grammar say that a statement is a query; ContractViolation SQL if it isn't.
+
+    Only a query can be described: `WITH x AS (…) INSERT …` and `FROM t INSERT INTO …` can't.
+    """
+    from pyspark.errors import AnalysisException, ParseException
+
+    if _reading_word(statement) in _TELLING:
+        return
+    try:
+        spark.sql(f"DESCRIBE QUERY\n{statement}")
+    except ParseException as error:
+        words = re.sub(r"\(line (\d+)", lambda m: f"(line {int(m[1]) - 1}", _spark_words(error))
+        raise ContractViolation(f"{_READS}: {words}", code="SQL") from error
+    except AnalysisException:
+        return  # a query by its grammar: it says itself what it lacks
 
 
 def _duckdb(settings: Settings, statement: str) -> pa.Table:
@@ -155,7 +211,7 @@ def _read_only(connection: duckdb.DuckDBPyConnection, statement: str) -> duckdb.
     found = connection.extract_statements(statement)
     reading = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
     if len(found) != 1 or found[0].type not in reading:
-        raise ContractViolation("One statement that reads is needed", code="SQL")
+        raise ContractViolation(_READS, code="SQL")
     connection.sql("SET enable_external_access = false")
     return connection.sql(statement)
 
@@ -167,5 +223,7 @@ def _told(text: str) -> str:
     return " ".join([lines[0], *hints])
 
 
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0]
+def _spark_words(error: PySparkException) -> str:
+    """The first line of what Spark says, without its codes."""
+    line = str(error).strip().splitlines()[0]
+    return re.sub(r"^\[[\w.]+\] |\.? SQLSTATE: \w+", "", line).rstrip(";").strip()

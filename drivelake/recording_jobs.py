@@ -161,7 +161,7 @@ def _value(answer: bytes) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    return attrs.asdict(value) if attrs.has(type(value)) else int(value)
+    return attrs.asdict(value) if attrs.has(type(value)) else value.item()  # of NumPy
 
 
 def _copy(

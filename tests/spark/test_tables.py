@@ -12,7 +12,7 @@ import pytest
 
 from contracts.errors import ContractViolation, SchemaMismatchError
 from contracts.tables import TABLES
-from drivelake.query import run_query
+from drivelake.query import json_text, run_query
 from spark_jobs.delta import open_table
 from spark_jobs.session import connected
 from spark_jobs.tables import (
@@ -74,6 +74,64 @@ def test_sql_names_tables_that_the_catalogue_does_not_know(spark, settings):
     assert found.column_names == ["releases"]
     with pytest.raises(ContractViolation, match="nothing"):
         run_query(settings, "SELECT * FROM gold.nothing")
+
+
+WRITING = (
+    "DELETE FROM {0}",
+    "DROP TABLE {0}",
+    "INSERT INTO {0} SELECT * FROM {0}",
+    "WITH w AS (SELECT * FROM {0}) INSERT INTO {0} SELECT * FROM w",
+    "FROM {0} INSERT INTO {0} SELECT *",
+    "SELECT 1; DELETE FROM {0}",
+    "SHOW TABLES; DELETE FROM {0}",
+    "-- \\\nSHOW\nDELETE FROM {0}",  # to Spark one comment of two lines, and a statement
+    "/* SHOW */ DELETE FROM {0}",
+    "/* /* SHOW */ */ DELETE FROM {0}",
+    "WITH w AS (DELETE FROM {0}) SELECT 1",
+    "EXECUTE IMMEDIATE 'DELETE FROM {0}'",
+    "BEGIN DELETE FROM {0}; END",
+)
+READING = (
+    "SELECT count(*) FROM {0};",
+    "/* first */ SELECT 1 -- last",
+    "/* /* nested */ */ (SELECT 1) UNION (SELECT 2)",
+    "WITH w AS (SELECT 1) SELECT * FROM w",
+    "VALUES (1), (2)",
+    "TABLE {0}",
+    "FROM {0} |> WHERE drive_id = 'a'",
+    "SHOW TABLES IN silver",
+    "DESC HISTORY {0}",
+    "EXPLAIN SELECT 1",
+    "EXPLAIN DELETE FROM {0}",
+    "EXPLAIN EXTENDED DROP TABLE {0}",
+)
+
+
+def test_sql_reads_and_changes_nothing(spark, settings):
+    """Every form of a query and of a question about tables is answered, and nothing else is run."""
+    name = "silver.clocks"
+    replace_rows(spark, settings, name, clocks_df(spark, "t-read", 1), where="drive_id = 't-read'")
+    version = open_table(settings, name).version()
+    for statement in WRITING:
+        with pytest.raises(ContractViolation) as refused:
+            run_query(settings, statement.format(name))
+        assert refused.value.code == "SQL"
+    for statement in READING:
+        assert run_query(settings, statement.format(name)).num_columns
+    assert open_table(settings, name).version() == version
+    assert name in [
+        f"silver.{row.tableName}" for row in spark.sql("SHOW TABLES IN silver").collect()
+    ]
+    with pytest.raises(ContractViolation, match=r"near 'FRM' \(line 2, pos 0\)"):
+        run_query(settings, "SELECT 1 a\nFRM t x y")
+
+
+@pytest.mark.usefixtures("spark_server")
+def test_numbers_are_the_same_json_from_both_engines(settings):
+    """A sum is a whole number and a decimal keeps its digits, whoever answers."""
+    query = "SELECT sum(1) AS s, CAST(1.5 AS DECIMAL(38, 2)) AS d, CAST(0.1 AS DOUBLE) AS f"
+    texts = {json_text(run_query(settings, query, engine=engine)) for engine in ("spark", "duckdb")}
+    assert texts == {'[{"s": 1, "d": 1.50, "f": 0.1}]'}
 
 
 def test_replace_touches_its_rows_only(spark, settings):

@@ -193,6 +193,15 @@ def test_bytes_are_shown_as_hex(call, lake):
     assert {row["data"] for row in json.loads(done.stdout)} == {"01", None}
 
 
+def test_numbers_are_numbers_in_json(call):
+    """Sums and decimals come with all their digits, not as text; NaN is null."""
+    values = "sum(1) AS s, 12345678901234567.25 AS d, [1.5, NULL] AS l, 'nan'::DOUBLE AS f"
+    query = ["sql", f"SELECT {values}", "--engine", "duckdb"]
+    wanted = '[{"s": 1, "d": 12345678901234567.25, "l": [1.5, null], "f": null}]'
+    assert call(*query, "--json").stdout.strip() == wanted
+    assert call(*query, "-f", "csv").stdout.splitlines()[1].startswith('1,12345678901234567.25,"[')
+
+
 def test_unreachable_server_elsewhere_is_a_sentence(call, tmp_path, monkeypatch):
     """A Spark server on another machine that does not answer: how to start one, exit code 1."""
     monkeypatch.setenv("SPARK_REMOTE", "sc://127.0.0.2:9")
@@ -281,6 +290,8 @@ def test_a_library_that_tells_a_signal_as_its_own_error_is_stopped_too(
     ("arguments", "sentence"),
     [
         (["sql", "", "--engine", "duckdb"], "One statement that reads is needed"),
+        (["sql", "/* nothing */"], "One statement that reads is needed"),
+        (["sql", "/* - */ drop TABLE t"], "One statement that reads is needed; this one begins w"),
         (["sql", "SELECT 1; SELECT 2", "--engine", "duckdb"], "One statement that reads"),
         (["sql", "COPY (SELECT 1) TO 'x.csv'", "--engine", "duckdb"], "One statement that reads"),
         (["sql", "FROM read_csv('/etc/hostname')", "--engine", "duckdb"], "Permission Error"),
