@@ -38,10 +38,14 @@ def test_silent_default_is_caught(soc, int8_artefact, tmp_path):
     assert refused.value.code == "WRONG_TARGET"
 
 
-def test_float_model_leaves_operators_outside(onnx_artefact, tmp_path):
-    """A model that the processor cannot hold whole is an error, never split in silence."""
-    with pytest.raises(CompileError):
+def test_a_model_is_never_split_in_silence(onnx_artefact, tmp_path):
+    """Operators that a processor does not take are an error: none is left to another in silence.
+
+    For a SoC that there is not the compiler takes no operator on floats.
+    """
+    with pytest.raises(CompileError, match=r"fallback to CPU .* disabled") as refused:
         compile_for(onnx_artefact.path, Soc("none", 9999, 73), tmp_path / "context.onnx")
+    assert refused.value.code == "COMPILE"
 
 
 def test_simulator_says_what_onnx_runtime_says(qnn_artefact, int8_artefact, images):
@@ -64,5 +68,5 @@ def test_broken_model_is_an_error_not_a_crash(tmp_path):
     """Bytes that are no model end in a CompileError with the runtime's words."""
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model at all")
-    with pytest.raises(CompileError):
+    with pytest.raises(CompileError, match="Protobuf parsing failed"):
         compile_for(broken, SOCS["SA8255"], tmp_path / "context.onnx")
