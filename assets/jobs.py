@@ -1,4 +1,4 @@
-"""Jobs: ingest, which the sensor starts, and release, which a person or a schedule starts."""
+"""Jobs: ingest, which the sensor starts, and release, which a person starts."""
 
 from __future__ import annotations
 

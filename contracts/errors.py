@@ -14,6 +14,7 @@ class PlatformError(Exception):
         uri: Object concerned, if any.
         topic: Topic or signal concerned, if any.
         offset: Byte offset in the object, if any.
+        sentence: The message without the code, for people.
     """
 
     code = "PLATFORM"
@@ -38,12 +39,12 @@ class PlatformError(Exception):
         where = [f"topic {topic}"] if topic else []
         where += [f"byte {offset}"] if offset is not None else []
         where += [uri] if uri else []
-        message = f"{self.code}: {what}"
+        self.sentence = what
         if where:
-            message += f" (at {', '.join(where)})"
+            self.sentence += f" (at {', '.join(where)})"
         if remedy:
-            message += f". {remedy}"
-        super().__init__(message)
+            self.sentence += f". {remedy}"
+        super().__init__(f"{self.code}: {self.sentence}")
 
 
 class DecodeError(PlatformError):

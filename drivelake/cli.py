@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -29,9 +30,12 @@ from drivelake.output import err, out, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from governance.signing import PublicKey
+    from spark_jobs.ingest import IngestReport
 
 USAGE = 2
 USAGE_CODES = frozenset({"SQL", "UNKNOWN_TABLE", "UNSUPPORTED_SCHEME", "USAGE"})
+SPEAKING_CODES = frozenset({"PLATFORM", "SETUP"})
+"""Codes that say no more than that there is an error: the sentence says it all."""
 INTERRUPTED = 130
 WITH_LOSS = 3
 """Exit code of an ingest that is done, but could not take all there was (as in `mcap recover`)."""
@@ -43,6 +47,7 @@ STATE_WORDS = {
     "PENDING": "not complete, or being taken",
 }
 UPLOADS = "bronze.uploads"
+RESULT_FILES = ("csv", "json", "parquet")
 ALERT_WORDS = {"NAME_REUSE": "a name that was taken before came with other bytes; both are kept"}
 app = typer.Typer(
     name="drivelake",
@@ -90,11 +95,23 @@ def _say(sentence: str) -> None:
 
 
 def _failure(error: Exception) -> int:
-    """Say what went wrong; the exit code."""
-    _say(str(error))
+    """Say what went wrong, the code of what can be looked up last; the exit code."""
+    known = isinstance(error, PlatformError)
+    sentence = error.sentence if known else str(error)
+    is_named = known and error.code not in USAGE_CODES | SPEAKING_CODES
+    _say(f"{_place_words(sentence) or sentence}{f' [{error.code}]' if is_named else ''}")
     is_request = isinstance(error, (ContractViolation, UnsupportedFormatError))
     is_usage = is_request and error.code in USAGE_CODES
     return USAGE if is_usage else 1
+
+
+def _place_words(text: str) -> str | None:
+    """What there is to do where storage does not answer; None if the text is of something else."""
+    found = re.search(r"(?:key '([^']*)' in )?bucket '([^']*)': AWS Error (\w+)", text)
+    if not found:
+        return None
+    place = f"s3://{found[2]}/{found[1] or ''}".rstrip("/")
+    return f"{place} gives no answer ({found[3]}): check network, AWS_ENDPOINT_URL and keys"
 
 
 @contextmanager
@@ -194,17 +211,25 @@ def ingest(
         raise typer.Exit(WITH_LOSS)
 
 
-def _show_ingest(report: Any) -> None:
-    table = Table("outcome", "objects", title="Uploads")
-    for outcome, count in report.outcomes.items():
-        table.add_row(outcome, f"{count:,}")
-    for alert, count in report.alerts.items():
-        table.add_row(f"ALERT {alert}", f"{count:,}")
-    print_table(table)
-    rows = Table("table", "rows written", title=f"Rows, in {report.seconds:.1f} s")
-    for name, count in sorted(report.rows.items()):
-        rows.add_row(name, f"{count:,}")
-    print_table(rows)
+def _show_ingest(report: IngestReport) -> None:
+    counted = [
+        *report.outcomes.items(),
+        *((f"ALERT {alert}", count) for alert, count in report.alerts.items()),
+    ]
+    if counted:
+        table = Table("outcome", "objects", title="Uploads")
+        for word, count in counted:
+            table.add_row(word, f"{count:,}")
+        print_table(table)
+    if report.unchanged:
+        taken = "1 object was" if report.unchanged == 1 else f"{report.unchanged:,} objects were"
+        end = "" if counted else "; nothing to do"
+        out.print(f"{taken} taken before{end}", highlight=False)
+    if report.rows:
+        rows = Table("table", "rows written", title=f"Rows, in {report.seconds:.1f} s")
+        for name, count in sorted(report.rows.items()):
+            rows.add_row(name, f"{count:,}")
+        print_table(rows)
 
 
 @app.command(epilog="Example: `drivelake status`; `--json` names every upload that is broken.")
@@ -267,7 +292,7 @@ def _troubles(uploads: list[dict[str, Any]]) -> Table:
     " --to rows.parquet`"
 )
 def sql(
-    statement: Annotated[str, typer.Argument(help="One SQL statement.")],
+    statement: Annotated[str, typer.Argument(help="One SQL statement that reads.")],
     output: Annotated[
         str | None, typer.Option("--format", "-f", help="table (unless set), csv, json or parquet.")
     ] = None,
@@ -277,13 +302,13 @@ def sql(
     engine: Annotated[str, typer.Option(help="spark, or duckdb on the same files.")] = "spark",
     limit: Annotated[int, typer.Option(min=1, help="Rows shown of a table.")] = 50,
 ) -> None:
-    """Ask the curated tables."""
+    """Ask the curated tables. No statement changes them: what would write is refused."""
     from drivelake.query import json_text, run_query, write_csv, write_result
 
     if as_json and output not in {None, "json"}:
         raise typer.BadParameter(f"--json and --format {output} exclude each other: name one.")
     output = "json" if as_json else output or "table"
-    _one_of("--format", output, ("table", "csv", "json", "parquet"))
+    _one_of("--format", output, ("table", *RESULT_FILES))
     _one_of("--engine", engine, ("spark", "duckdb"))
     if output == "parquet" and to is None:
         raise typer.BadParameter("Parquet needs a file: add `--to FILE.parquet`.")
@@ -291,9 +316,12 @@ def sql(
         raise typer.BadParameter(f"There is no folder {to.absolute().parent}.")
     if to is not None and to.is_dir():
         raise typer.BadParameter(f"--to takes a file; {to} is a folder.")
-    kind = to.suffix.lstrip(".") if to is not None and output == "table" else output
+    ending = to.suffix.lstrip(".") if to is not None else ""
+    if ending in RESULT_FILES and output not in {"table", ending}:
+        raise typer.BadParameter(f"--format {output} and {to} differ: leave out --format.")
+    kind = ending if to is not None and output == "table" else output
     if to is not None:
-        _one_of("--to", kind, ("csv", "json", "parquet"))
+        _one_of("--to", kind, RESULT_FILES)
     result = run_query(load_settings(), statement, engine=engine)  # type: ignore[arg-type]
     if to is not None:
         write_result(result, to, kind=kind)  # type: ignore[arg-type]
@@ -366,7 +394,7 @@ def verify(
     as_json: JsonFlag = False,
 ) -> None:
     """Check a hand-off bundle: signature, every byte of every file, nothing missing or added."""
-    from governance.sealing import verify_bundle
+    from governance.sealing import is_sealed, verify_bundle
     from governance.signing import public_key_file
     from spark_jobs.storage import local_copy
 
@@ -377,6 +405,8 @@ def verify(
     with local_copy(bundle, storage_options=settings.storage_options) as folder:
         if folder is None:
             raise typer.BadParameter(f"There is no bundle folder at {bundle}.")
+        if not is_sealed(folder):
+            raise typer.BadParameter(f"This is no bundle: {bundle} has neither manifest nor seal.")
         found = verify_bundle(folder, trusted_key=trusted)
     if as_json:
         print_json(attrs.asdict(found))

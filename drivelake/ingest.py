@@ -16,6 +16,7 @@ from contracts.errors import ContractViolation, PlatformError, SetupError
 from contracts.settings import Settings
 from drivelake.bindings import binding_of
 from drivelake.platform import spark_at_hand
+from drivelake.progress import shown_stages
 from spark_jobs import silver_clocks, silver_frames
 from spark_jobs.discover import discover
 from spark_jobs.ingest import IngestReport, ingest
@@ -53,7 +54,7 @@ def ingest_places(
         _in_one_sentence(),
         spark_at_hand(settings),
         connected(settings) as spark,
-        console.status("ingest: starting") as line,
+        shown_stages(console, "ingest") as stage,
     ):
         report = ingest(
             spark,
@@ -61,11 +62,11 @@ def ingest_places(
             uris,
             definitions=definitions,
             found=found,
-            progress=lambda stage, done, total: line.update(f"ingest: {stage} {done:,}/{total:,}"),
+            progress=stage,
         )
         rows = dict(report.rows)
         for job in (silver_clocks, silver_frames) if frames else ():
-            line.update(f"ingest: {job.TABLE}")
+            stage(job.TABLE)
             rows[job.TABLE] = job.run(spark, settings).rows
         return attrs.evolve(report, rows=rows)
 

@@ -104,10 +104,10 @@ def table(name: str, *, version: int | None = None) -> pa.Table:
 
 
 def sql(statement: str, *, engine: str = "spark") -> pa.Table:
-    """The result of one SQL statement, through the Spark server or DuckDB.
+    """The result of one SQL statement that reads, through the Spark server or DuckDB.
 
     Raises:
-        ContractViolation: SQL, the statement is wrong.
+        ContractViolation: SQL, the statement is wrong, or would write.
         SetupError: The Spark server does not answer.
     """
     from drivelake.environment import load_settings

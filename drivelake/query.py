@@ -37,6 +37,7 @@ _FIRST_WORD = re.compile(
 )
 _TELLING = frozenset({"SHOW", "DESCRIBE", "DESC", "EXPLAIN"})
 _ASKING = frozenset({"SELECT", "WITH", "FROM", "VALUES", "TABLE"})
+_OF_DUCKDB = re.compile(r"\b(?:main|temp|system|information_schema|pg_catalog)\.|\bsqlite_|\bpg_")
 
 
 def run_query(settings: Settings, statement: str, *, engine: Engine = "spark") -> pa.Table:
@@ -217,9 +218,13 @@ def _read_only(connection: duckdb.DuckDBPyConnection, statement: str) -> duckdb.
 
 
 def _told(text: str) -> str:
-    """The first line, and the names that DuckDB suggests below it."""
+    """The first line, and the names that DuckDB suggests below it, without those of its own."""
     lines = [line.strip() for line in text.strip().splitlines()]
-    hints = [line for line in lines[1:] if line.startswith(("Candidate", "Did you mean"))]
+    hints = [
+        line
+        for line in lines[1:]
+        if line.startswith(("Candidate", "Did you mean")) and not _OF_DUCKDB.search(line)
+    ]
     return " ".join([lines[0], *hints])
 
 

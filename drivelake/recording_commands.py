@@ -165,7 +165,7 @@ def _show_summary(found: Mapping[str, Any]) -> None:
     for name, text in _summary_lines(found):
         about.add_row(f"{name}:", Text(printable(text)))
     out.print(about)
-    table = Table("topic", "type", "encoding", "messages", "Hz", "from", "to", "rows", box=None)
+    table = Table("topic", "type", "encoding", "messages", "Hz", "from", "to", "table", box=None)
     for one in found["channels"]:
         start = found["start_ns"]
         table.add_row(

@@ -140,6 +140,11 @@ def seal(folder: Path, *, about: Mapping[str, Any], key: SigningKey) -> Seal:
     return Seal(sha256_hex(manifest), key.public.fingerprint, manifest)
 
 
+def is_sealed(path: Path) -> bool:
+    """Whether a folder claims to be a bundle: it has one of the files of a seal, if not all."""
+    return any((path / name).exists() for name in _SEAL_FILES)
+
+
 def verify_bundle(path: Path, *, trusted_key: Path | PublicKey | None = None) -> Verification:
     """Check a sealed folder, offline.
 

@@ -37,6 +37,8 @@ def test_exit_code_says_whether_all_was_taken(drivelake, tmp_path, mcap_bytes):
     good, cut, noise = (tmp_path / name for name in ("good.mcap", "cut.mcap", "noise.mcap"))
     good.write_bytes(mcap_bytes(first=20_000, messages=10))
     assert drivelake("ingest", good)[0] == 0
+    code, text = drivelake("ingest", good)
+    assert (code, text) == (0, "1 object was taken before; nothing to do\n")
     whole = mcap_bytes(first=21_000, messages=200)
     cut.write_bytes(whole[: len(whole) // 2])
     assert drivelake("ingest", cut)[0] == 3

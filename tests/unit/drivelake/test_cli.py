@@ -133,6 +133,8 @@ def test_help_lists_every_command(call):
         (["ingest", "s3:///a"], "s3:///a names no bucket. Write s3://bucket/key"),
         (["verify", "file://"], "file:// names no path"),
         (["verify", ""], "The place of the bundle is empty"),
+        (["verify", "."], "This is no bundle: . has neither manifest nor seal"),
+        (["sql", "SELECT 1", "-f", "csv", "-o", "r.json"], "--format csv and r.json differ: leave"),
         (["verify", "gs://fleet/a"], "storage scheme 'gs' (at gs://fleet/a). Name a path"),
         (["verify", ".", "--key", "file"], "--key takes an Ed25519 public key as PEM; file holds"),
         (["sql", "SELECT 1", "--to", "."], "--to takes a file; . is a folder"),
@@ -231,8 +233,8 @@ def test_failure_in_a_worker_is_one_sentence(monkeypatch, call, tmp_path):
     done = call("ingest", str(tmp_path / "a.mcap"))
     assert done.returncode == 1
     told = " ".join(done.stderr.split())
-    assert "SPARK: OSError: No space left on device" in told
-    assert "run the same command again" in told
+    assert "drivelake: OSError: No space left on device. Nothing that was committed" in told
+    assert told.endswith("run the same command again to carry on [SPARK]")
     assert "worker:" not in told
 
 
@@ -296,6 +298,7 @@ def test_a_library_that_tells_a_signal_as_its_own_error_is_stopped_too(
         (["sql", "COPY (SELECT 1) TO 'x.csv'", "--engine", "duckdb"], "One statement that reads"),
         (["sql", "FROM read_csv('/etc/hostname')", "--engine", "duckdb"], "Permission Error"),
         (["sql", "SELECT topics FROM silver.demo", "--engine", "duckdb"], '"topic"'),
+        (["sql", "FROM silver.demos", "--engine", "duckdb"], 'Did you mean "demo"?'),
         (["sql", "SELECT 1", "--engine", "duckdb", "--to", "/no/x.csv"], "There is no folder /no"),
         (["verify", ".", "--key", "nokey"], "There is no key at nokey"),
         (["ingest", "empty"], "There is nothing under empty"),
@@ -320,6 +323,33 @@ def test_wrong_setting_is_one_sentence(call, monkeypatch):
     done = call("tables")
     assert done.returncode == 2
     assert "DRIVELAKE_JDBC_PORT takes a port number; got 'abc'" in done.stderr
+
+
+def test_the_sentence_comes_before_its_code(call):
+    """People read what is wrong first; a code stands behind it where there is one to look up."""
+    done = call("ingest", "/no/such/place")
+    assert done.stderr == "drivelake: There is nothing at /no/such/place\n"
+    done = call("sql", "SELEC 1", "--engine", "duckdb")
+    assert done.stderr.startswith("drivelake: Parser Error: syntax error")
+
+
+def test_no_table_of_the_engine_itself_is_suggested(call):
+    """On an empty lake DuckDB's own tables are the nearest names, and none of the lake's."""
+    done = call("sql", "SELECT * FROM silver.imu", "--engine", "duckdb")
+    assert (done.returncode, "Did you mean" in done.stderr) == (2, False)
+    assert "imu does not exist" in done.stderr
+
+
+def test_storage_that_gives_no_answer_is_a_sentence(call, monkeypatch):
+    """Nobody listens at the endpoint: the place and what to look at, not the words of curl."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    done = call("verify", "s3://nope/bundle")
+    assert done.returncode == 1
+    words = "s3://nope/bundle gives no answer (NETWORK_CONNECTION): check network"
+    assert done.stderr == f"drivelake: {words}, AWS_ENDPOINT_URL and keys\n"
 
 
 def test_server_that_does_not_start_is_one_sentence(call, tmp_path, monkeypatch):

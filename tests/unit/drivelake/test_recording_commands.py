@@ -284,7 +284,7 @@ def test_reader_that_dies_takes_nothing_with_it(call, recording, tmp_path, monke
         for arguments in (["inspect"], ["recover", "--out", tmp_path / "out.mcap"]):
             done = call(arguments[0], recording, *arguments[1:])
             assert done.returncode == 1
-            assert done.stderr.startswith(f"drivelake: {code}")
+            assert done.stderr.endswith(f" [{code}]\n")
             assert len(done.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == [recording.name]
 
