@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from typer.main import get_command
+
+from drivelake import cli
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -15,6 +19,7 @@ CODE = re.compile(r"`[^`\n]*`")
 LINK = re.compile(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 PATH = re.compile(r"(?<![\w/.])docs/[\w./-]*\w|\b(?:contracts|deploy|benchmarks)/[\w./-]*\.\w+")
+COMMAND = re.compile(r"^\$ (drivelake .+)$|`(drivelake [a-z]+ [^`\n]+)`", re.MULTILINE)
 PLACEHOLDER = re.compile(r"@@|\b(?:TODO|TBD|FIXME|XXX)\b|\{\{|lorem ipsum", re.IGNORECASE)
 
 
@@ -65,6 +70,17 @@ def test_every_file_that_is_named_is_there(path):
 def test_no_placeholder_is_left(path):
     """No document holds a mark that stands for text to come."""
     assert PLACEHOLDER.findall(path.read_text()) == []
+
+
+def test_every_command_is_taken_by_the_parser():
+    """Command lines of the README and of docs/ name commands, options and values that there are."""
+    commands = get_command(cli.app).commands
+    documents = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]
+    lines = ["".join(found) for path in documents for found in COMMAND.findall(path.read_text())]
+    for line in lines:
+        [_, name, *arguments] = shlex.split(line, comments=True)
+        commands[name].make_context(name, arguments)
+    assert len(lines) >= 15
 
 
 def test_dead_links_are_found(tmp_path):
