@@ -30,25 +30,30 @@ class Stages:
 
     def __init__(self, console: Console, name: str, bars: Progress) -> None:
         self._console, self._name, self._bars = console, name, bars
-        self._stage, self._done, self._told, self._since = "", 0, "", time.monotonic()
+        self._stage, self._done, self._told = "", 0, ""
+        self._began = self._heard = time.monotonic()
         self._task = bars.add_task(f"{name}: starting", total=None)
 
     def __call__(self, stage: str, done: int = 0, total: int | None = None) -> None:
         """Note that `done` of `total` of a stage are done; None where nobody counts."""
         if stage != self._stage or done < self._done:  # of the next batch
             self.end()
-            self._stage, self._since = stage, time.monotonic()
+            self._stage = stage
             self._bars.reset(self._task, description=f"{self._name}: {stage}", total=total)
-        self._done = done
+        self._done, self._heard = done, time.monotonic()
         self._told = "" if total is None else f" {done:,}/{total:,}"
         self._bars.update(self._task, completed=done, total=total)
 
     def end(self) -> None:
-        """Tell the stage under way as ended."""
+        """Tell the stage under way as ended, when it was last heard of if somebody counts.
+
+        It began when the one before ended: the first that is heard of a stage is what it has done.
+        """
         if self._stage:
-            took = time.monotonic() - self._since
-            line = f"  ✓ {self._name}: {self._stage}{self._told}, {took:.1f} s"
+            ended = self._heard if self._told else time.monotonic()
+            line = f"  ✓ {self._name}: {self._stage}{self._told}, {ended - self._began:.1f} s"
             print_line(self._console, line)
+            self._began = ended
         self._stage = ""
 
 
