@@ -106,12 +106,12 @@ def _failure(error: Exception) -> int:
 
 
 def _place_words(text: str) -> str | None:
-    """What there is to do where storage does not answer; None if the text is of something else."""
+    """What to look at where storage refuses or is silent; None if the text is of something else."""
     found = re.search(r"(?:key '([^']*)' in )?bucket '([^']*)': AWS Error (\w+)", text)
     if not found:
         return None
     place = f"s3://{found[2]}/{found[1] or ''}".rstrip("/")
-    return f"{place} gives no answer ({found[3]}): check network, AWS_ENDPOINT_URL and keys"
+    return f"{place} can't be read ({found[3]}): check network, AWS_ENDPOINT_URL and keys"
 
 
 @contextmanager

@@ -348,7 +348,7 @@ def test_storage_that_gives_no_answer_is_a_sentence(call, monkeypatch):
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     done = call("verify", "s3://nope/bundle")
     assert done.returncode == 1
-    words = "s3://nope/bundle gives no answer (NETWORK_CONNECTION): check network"
+    words = "s3://nope/bundle can't be read (NETWORK_CONNECTION): check network"
     assert done.stderr == f"drivelake: {words}, AWS_ENDPOINT_URL and keys\n"
 
 
