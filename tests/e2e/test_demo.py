@@ -67,7 +67,8 @@ def stopped(settings, environment, tmp_path_factory):
         ) as demo,
     ):
         try:
-            while demo.poll() is None and "✓ ingest" not in said.read_text():
+            # The line of the asset; those of an ingest's stages say more.
+            while demo.poll() is None and "✓ ingest\n" not in said.read_text():
                 time.sleep(0.2)
             demo.terminate()
             code = demo.wait(timeout=180)
