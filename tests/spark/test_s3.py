@@ -152,7 +152,7 @@ def test_upload_in_several_steps_on_s3(s3, mcap_bytes):
 def racer(settings, s3, name, store, folder):
     """A JVM that writes log entries through a log store once it reads a line."""
     spark_jars = Path(pyspark.__file__).parent / "jars"
-    path = [settings.jars / "drivelake", settings.jars / "delta/*", settings.jars / "s3a/*"]
+    path = [settings.jars / folder / "*" for folder in ("drivelake", "delta", "s3a")]
     configuration = server_configuration(attrs.evolve(settings, storage_options=s3))
     hadoop = [
         f"{key.removeprefix('spark.hadoop.')}={value}"
