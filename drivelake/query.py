@@ -121,7 +121,7 @@ def _spark(settings: Settings, statement: str) -> pa.Table:
     from spark_jobs.session import connected
     from spark_jobs.tables import register_existing
 
-    _reading_word(statement)
+    is_query = _reading_word(statement) not in _TELLING
     if not reachable(settings.spark_remote):
         raise SetupError(
             f"No Spark server answers at {settings.spark_remote}",
@@ -129,7 +129,8 @@ def _spark(settings: Settings, statement: str) -> pa.Table:
         )
     try:
         with connected(settings) as spark:
-            _require_query(spark, statement)
+            if is_query:
+                _require_query(spark, statement)
             try:
                 return spark.sql(statement).toArrow()
             except PySparkException as error:
@@ -162,8 +163,6 @@ def _require_query(spark: SparkSession, statement: str) -> None:
     """
     from pyspark.errors import AnalysisException, ParseException
 
-    if _reading_word(statement) in _TELLING:
-        return
     try:
         spark.sql(f"DESCRIBE QUERY\n{statement}")
     except ParseException as error:

@@ -35,11 +35,11 @@ def plot_sync_errors(frames: pa.Table) -> bytes:
         if name.endswith(_ERROR) and name != _ERROR[1:]
     }
     errors = {stream: values for stream, values in errors.items() if values.size}
-    figure, first = _figure(height=1.2 + 0.6 * max(len(errors), 3))
     if not errors:
-        first.set(xlabel="sample minus frame, ms", title="Sync error")
-        return _png(figure, first)
-    figure.delaxes(first)
+        figure, axes = _figure()
+        axes.set(xlabel="sample minus frame, ms", title="Sync error")
+        return _png(figure, axes)
+    figure = _sheet(height=1.2 + 0.6 * max(len(errors), 3))
     rows = figure.subplots(len(errors), 1, sharex=True, squeeze=False)[:, 0]
     # A scale on which a hundredth of a second and a lost second can both be seen, the sign kept.
     farthest = np.abs(np.concatenate(list(errors.values()))).max()
@@ -51,9 +51,7 @@ def plot_sync_errors(frames: pa.Table) -> bytes:
         told = f"{stream}: half within {middle:.1f} ms, all within {worst:.1f} ms"
         axes.set_title(told, fontsize="small", loc="left", pad=2)
         axes.axvline(0, color="#888888", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize="x-small")
-        axes.grid(alpha=0.3)
+        _lay(axes, labels="x-small")
         axes.set_xscale("symlog", linthresh=1.0)
     figure.suptitle("Frames by sync error")
     rows[-1].set_xlabel("sample minus frame, ms", fontsize="small")
@@ -100,8 +98,7 @@ def plot_clock_courses(clocks: pa.Table) -> bytes:
     }
     chosen = sorted(courses, key=lambda drive: (-_farthest_ms(courses[drive]), drive))
     chosen = [drive for drive in chosen if courses[drive]][:_CLOCK_DRIVES]
-    figure, first = _figure(height=max(4.0, 1.9 * len(chosen)))
-    figure.delaxes(first)
+    figure = _sheet(height=max(4.0, 1.9 * len(chosen)))
     grid = figure.subplots(max(len(chosen), 1), 3, squeeze=False, sharex="row")
     for drive, (left, middle, right) in zip(chosen, grid, strict=False):
         for course in courses[drive]:
@@ -116,9 +113,7 @@ def plot_clock_courses(clocks: pa.Table) -> bytes:
         left.legend(frameon=False, fontsize="x-small")
         middle.set_ylim(bottom=0)
     for axes in grid.flat:
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize="small")
+        _lay(axes, labels="small")
     grid[0, 0].set_ylabel("offset since start, ms", fontsize="small")
     for axes, title in zip(grid[0, 1:], ("± 95 %, ms", "ties off the line, ms"), strict=True):
         axes.set_title(title, fontsize="small", loc="left")
@@ -203,15 +198,26 @@ def _colours() -> Any:
 
 
 def _figure(*, height: float = 4.0) -> tuple[Figure, Any]:
+    figure = _sheet(height=height)
+    axes = figure.add_subplot()
+    _lay(axes, labels="medium")
+    return figure, axes
+
+
+def _sheet(*, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    return figure
+
+
+def _lay(axes: Any, *, labels: str) -> None:
+    """A faint grid, two of four edges, and the size of the numbers along them."""
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    axes.tick_params(labelsize=labels)
 
 
 def _png(figure: Figure, axes: Any) -> bytes:

@@ -22,7 +22,7 @@ from contracts.tables import table_uri
 from spark_jobs.delta import open_table
 from spark_jobs.drives import tables_of_type
 from spark_jobs.storage import filesystem_of
-from udfs.sync.observations import OBSERVATIONS, columns_needed, encoded, observations_from
+from udfs.sync.observations import OBSERVATIONS, WORD, columns_needed, encoded, observations_from
 from udfs.sync.rules import SyncRules
 from udfs.sync.spans import Span, hull
 
@@ -30,7 +30,6 @@ _ROWS_AT_ONCE = 1 << 16
 _READ_AT_ONCE = 1 << 20
 _MOST_RUNS = 256
 _VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-_WORDS = pa.dictionary(pa.int32(), pa.string())
 _ALWAYS: Span = (-(1 << 63), (1 << 63) - 1)
 
 
@@ -131,7 +130,7 @@ def iter_rows(
             file = pq.ParquetFile(
                 stream,
                 metadata=metadata,
-                read_dictionary=[n for n in present if table.schema.field(n).type == _WORDS],
+                read_dictionary=[n for n in present if table.schema.field(n).type == WORD],
                 buffer_size=_READ_AT_ONCE,
                 pre_buffer=False,
             )
@@ -293,7 +292,7 @@ def pair_of(value: Sequence[Any] | None) -> Any:
 def _as_read(kind: pa.DataType) -> pa.DataType:
     """The type that a column is read as: four bytes a row of text, since rows repeat what it is."""
     plain = _plain(kind)
-    return _WORDS if pa.types.is_string(plain) else plain
+    return WORD if pa.types.is_string(plain) else plain
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -18,16 +18,16 @@ FloatArray = npt.NDArray[np.float64]
 CAMERA, LIDAR, GNSS, POSE, GNSS_TIME = "camera", "lidar", "gnss", "pose", "gnss_time"
 
 _FIELDS = TABLES["silver.point_clouds"].schema.field("fields").type
-_WORD = pa.dictionary(pa.int32(), pa.string())
+WORD = pa.dictionary(pa.int32(), pa.string())
 OBSERVATIONS = pa.schema(
     [
-        ("recording_id", _WORD),
-        ("stream", _WORD),  # camera, lidar, gnss, pose, gnss_time or a quantity
-        ("table", _WORD),
-        ("source", _WORD),  # topic, for signals with the signal's source and name
+        ("recording_id", WORD),
+        ("stream", WORD),  # camera, lidar, gnss, pose, gnss_time or a quantity
+        ("table", WORD),
+        ("source", WORD),  # topic, for signals with the signal's source and name
         ("log_time_ns", pa.int64()),
         ("sensor_time_ns", pa.int64()),
-        ("frame_id", _WORD),
+        ("frame_id", WORD),
         ("reference_time_ns", pa.int64()),  # UTC as GNSS tells it, at sensor_time_ns
         ("value_0", pa.float64()),
         ("value_1", pa.float64()),

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pyarrow as pa
 
+from contracts.errors import PlatformError
 from contracts.recording import BadMessage, LedgerEntry, RecordingIndex
 from udfs.decode.context import DecodeContext
 from udfs.decode.recording import index_recording, iter_table_groups
@@ -97,6 +98,15 @@ def account_of(data: bytes, **options: Any) -> Account:
         assert_tiled(account, len(data))
     assert_balanced(account)
     return account
+
+
+def outcome_of(data: bytes, **options: Any) -> str:
+    """What became of a damaged recording: refused, reported or whole; the balance is asserted."""
+    try:
+        account = account_of(data, **options)
+    except PlatformError:
+        return "refused"
+    return "reported" if account.codes else "whole"
 
 
 def assert_tiled(account: Account, size: int) -> None:
